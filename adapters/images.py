@@ -1,0 +1,132 @@
+"""Native images and the library's own: PIL images, CHW tensors and HWC arrays to uint8 (H, W, 3) RGB, and back.
+
+8-bit images make the round trip bit for bit. Floats in 0..1 are rounded to 8 bit, so generated items carry at most 256
+levels per channel; real items are not touched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import torch
+
+from synthloader.checks import reject
+
+__all__ = ["is_image", "read_image", "write_image"]
+
+_TWO_WAYS_OUT = (
+    "Hand the normalisation over with transforms=, which is applied after mixing, or pass adapter=, an object that "
+    "undoes and repeats it."
+)
+_HALF_A_LEVEL = 0.5 / 255
+
+
+def is_image(value: Any, /) -> bool:
+    """Whether a value has the form of an image that `read_image` looks at: its content is not checked."""
+    if isinstance(value, PIL.Image.Image):
+        return True
+    return isinstance(value, torch.Tensor | np.ndarray) and value.ndim in (2, 3)
+
+
+def read_image(image: Any, /, *, name: str) -> tuple[np.ndarray, str]:
+    """The pixels of a native image, and its axes.
+
+    Args:
+        image: PIL image (RGB or L), (3, H, W), (1, H, W) or (H, W) tensor, (H, W, 3), (H, W, 1) or (H, W) array; uint8
+            or floats in 0..1.
+        name: What the image is called in messages.
+
+    Returns:
+        uint8 (H, W, 3), RGB, C-contiguous; read-only where it may share memory with the item. And the axes: `"HW"`,
+        `"HW1"` or `"HW3"`, which `write_image` wants back.
+
+    Raises:
+        TypeError: The image has another type or mode.
+        ValueError: It has another shape, or values outside 0..1.
+    """
+    if isinstance(image, PIL.Image.Image):
+        if image.mode not in ("RGB", "L"):
+            reject(f"the mode of {name}", "be 'RGB' or 'L'", image.mode, "Let the dataset return image.convert('RGB').")
+        pixels = np.asarray(image)
+        axes = "HW3" if image.mode == "RGB" else "HW"
+    elif isinstance(image, torch.Tensor):
+        plain = image.detach().as_subclass(torch.Tensor).cpu()
+        if plain.ndim not in (2, 3) or (plain.ndim == 3 and plain.shape[0] not in (1, 3)):
+            reject(name, "have shape (3, H, W), (1, H, W) or (H, W)", image)
+        axes = "HW" if plain.ndim == 2 else f"HW{plain.shape[0]}"
+        pixels = _to_8_bit(plain, name).numpy()
+        if axes == "HW3":
+            last = pixels.transpose(1, 2, 0)
+            pixels = last if last.flags.c_contiguous else cv2.merge([pixels[0], pixels[1], pixels[2]])
+    elif isinstance(image, np.ndarray):
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+            reject(name, "have shape (H, W, 3), (H, W, 1) or (H, W)", image)
+        axes = "HW" if image.ndim == 2 else f"HW{image.shape[2]}"
+        pixels = image if image.dtype == np.uint8 else _to_8_bit(torch.from_numpy(np.array(image)), name).numpy()
+    else:
+        reject(name, "be a PIL image, a tensor or an array", image, error=TypeError)
+    if pixels.size == 0:
+        reject(name, "have at least one pixel", image)
+    if axes != "HW3":
+        if axes == "HW1":
+            pixels = pixels[0] if isinstance(image, torch.Tensor) else pixels[..., 0]
+        pixels = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_GRAY2RGB)
+    pixels = np.ascontiguousarray(pixels).view()
+    pixels.flags.writeable = False
+    return pixels, axes
+
+
+def write_image(pixels: np.ndarray, /, *, like: Any, axes: str | None) -> Any:
+    """A native image of these pixels, in memory of its own.
+
+    Args:
+        pixels: uint8 (H, W, 3), RGB.
+        like: An image of the dataset: gives type, dtype, device and memory order.
+        axes: Axes of the source's image as `read_image` gave them; None: those of `like`.
+    """
+    axes = axes or _find_axes(like)
+    if axes != "HW3":
+        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
+    elif not pixels.flags.writeable:
+        pixels = pixels.copy()
+    if isinstance(like, PIL.Image.Image):
+        return PIL.Image.fromarray(pixels)
+    if isinstance(like, np.ndarray):
+        shaped = pixels[..., None] if axes == "HW1" else pixels
+        return shaped if like.dtype == np.uint8 else (shaped / like.dtype.type(255)).astype(like.dtype)
+    if axes == "HW3" and like.is_contiguous():
+        planes = np.empty((3, *pixels.shape[:2]), np.uint8)
+        cv2.split(pixels, [planes[0], planes[1], planes[2]])
+        tensor = torch.from_numpy(planes)
+    elif axes == "HW3":
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    else:
+        tensor = torch.from_numpy(pixels[None] if axes == "HW1" else pixels)
+    if like.dtype != torch.uint8:
+        tensor = tensor.to(like.dtype).div_(255)
+    tensor = tensor.to(like.device)
+    return tensor if type(like) is torch.Tensor else tensor.as_subclass(type(like))
+
+
+def _to_8_bit(values: torch.Tensor, name: str) -> torch.Tensor:
+    if values.dtype == torch.uint8:
+        return values
+    if not values.is_floating_point():
+        reject(name, "be uint8, or float in 0..1", values, "Convert it to uint8 in the dataset.", error=TypeError)
+    if values.numel() == 0:
+        return values.to(torch.uint8)
+    low, high = (float(bound) for bound in torch.aminmax(values))
+    if not (low >= -_HALF_A_LEVEL and high <= 1 + _HALF_A_LEVEL):
+        reject(f"the values of {name}", "lie in 0..1", [round(low, 4), round(high, 4)], _TWO_WAYS_OUT)
+    return values.to(torch.float32).mul(255).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _find_axes(image: Any) -> str:
+    if isinstance(image, PIL.Image.Image):
+        return "HW" if image.mode == "L" else "HW3"
+    if image.ndim == 2:
+        return "HW"
+    return f"HW{image.shape[0] if isinstance(image, torch.Tensor) else image.shape[2]}"

@@ -1,0 +1,1 @@
+"""Where generated samples are kept between epochs and runs."""

@@ -1,0 +1,1 @@
+"""The whole library on photographs that are already installed."""

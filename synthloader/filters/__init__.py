@@ -1,0 +1,1 @@
+"""Filters: whether a generated sample is good enough, one question per file."""

@@ -1,0 +1,1 @@
+"""Generators: from a real sample to a generated one, one method per file."""

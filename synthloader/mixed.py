@@ -1,0 +1,500 @@
+"""`MixedDataset`: the dataset you have, with generated items mixed in at a stated ratio."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.distributed
+from torch.utils.data import Dataset, Sampler, Subset, get_worker_info
+
+from synthloader.checks import check_choice, check_int, check_number, check_type, reject
+from synthloader.epoch_index import EpochIndex
+from synthloader.errors import LabelContractError, ShortfallError
+from synthloader.generated import GeneratedDataset
+from synthloader.layout import Draw, PlanContext
+from synthloader.lifting import find_base
+from synthloader.mix_report import MixReport, build_report
+from synthloader.mix_sets import GeneratedSet, PlainSet, Served
+from synthloader.plans import Add, Plan
+from synthloader.sample import Origin
+from synthloader.sources import Source
+from synthloader.tally import Tally
+
+__all__ = ["MixedDataset"]
+
+_MOST_REPEATS = 16
+_CLASS_LEVEL = {"classes", "categories", "class_names", "names"}
+_DERIVING = {"select", "shuffle", "map", "filter", "train_test_split", "with_transform", "set_transform"}
+
+
+class MixedDataset(Dataset[Any]):
+    """Real items and generated ones, as items of the real dataset's own form.
+
+    Which indices are generated, and what they carry, follows from (seed, epoch, index) alone: never from the worker,
+    the order of calls or the state of a cache. A real item comes back exactly as `real[i]` gives it.
+
+    Args:
+        real: The dataset that you train on now.
+        generated: A `GeneratedDataset`, any other dataset with the same items, or several by name.
+        ratio: Generated samples per real sample; short for `plan=Add(ratio)`.
+        plan: `Add`, `Replace`, `Only`, `Balance` or `Schedule`.
+        seed: Seed of the plan's choices.
+        on_shortfall: What is served where every candidate failed: `"real"`, the source itself; `"repeat"`, the
+            candidate of a following position (at most 16 are tried), then the source; `"error"` raises.
+        transforms: Applied to real and generated items alike, as `transforms(*item)` for tuples.
+        mark: Name of a field that every item gets: whether it is generated. Items must be dicts or end in one.
+        weight: Weight of a generated item; every item gets the field `weight`, 1.0 for real ones.
+
+    Raises:
+        ValueError: An argument is out of range, or the plan cannot be worked out for these datasets.
+        LabelContractError: A generated set numbers the same classes differently.
+        ShortfallError: `on_shortfall="error"`, and the plan asks for more different samples than there can be.
+
+    Example:
+        >>> from synthloader import ColorTransfer, GeneratedDataset, MixedDataset
+        >>> boxes = torch.tensor([[1.0, 1, 5, 5]])
+        >>> images = [torch.arange(192, dtype=torch.uint8).reshape(3, 8, 8) // (i + 1) for i in range(4)]
+        >>> real = [(image, {"boxes": boxes, "labels": torch.tensor([1])}) for image in images]
+        >>> train = MixedDataset(real, GeneratedDataset(real, ColorTransfer()), ratio=0.5)
+        >>> len(train), train[0] is real[0], train.is_generated(5)
+        (6, True, True)
+    """
+
+    _is_mix = True
+
+    def __init__(
+        self,
+        real: Any,
+        generated: Any,
+        ratio: float | Mapping[str, float] | None = None,
+        *,
+        plan: Plan | None = None,
+        seed: int = 0,
+        on_shortfall: str = "real",
+        transforms: Callable[..., Any] | None = None,
+        mark: str | None = None,
+        weight: float | None = None,
+    ) -> None:
+        _refuse_mix("real", real)
+        if not hasattr(real, "__getitem__") or not hasattr(real, "__len__"):
+            reject("real", "have __getitem__ and __len__ (a map-style dataset)", real, error=TypeError)
+        if not len(real):
+            reject("real", "have at least one item", 0, "The dataset is empty: check its paths and annotations.")
+        if (ratio is None) == (plan is None):
+            reject("ratio", "be given, or plan=, and not both", ratio, "ratio=0.5 is short for plan=Add(0.5).")
+        chosen: Any = Add(ratio) if ratio is not None else plan
+        if isinstance(chosen, type) or not isinstance(chosen, Plan):
+            reject("plan", "be Add, Replace, Only, Balance or Schedule", plan, error=TypeError)
+        self.real = real
+        self.plan: Plan = chosen
+        self.seed = check_int("seed", seed)
+        self.on_shortfall = check_choice("on_shortfall", on_shortfall, ("real", "repeat", "error"))
+        self.transforms = transforms
+        if mark is not None:
+            check_type("mark", mark, str)
+        self.mark = mark
+        self.weight = None if weight is None else check_number("weight", weight, minimum=0.0)
+        self.source = _find_source(real, generated)
+        self.sets = _make_sets(self.source, generated)
+        context = PlanContext(
+            num_real=len(real),
+            sets=tuple(part.shape() for part in self.sets),
+            seed=self.seed,
+            find_classes=lambda: self.source.class_table,
+            class_to_idx=self.source.classes if isinstance(plan, Plan) and not isinstance(plan, Add) else None,
+        )
+        self._layout = self.plan.bind(context)
+        self._check_classes()
+        self._say_shortfalls()
+        self._tally = Tally()
+        self._length = self._layout.length
+        self._repeated: set[int] = set()
+
+    # ---- items
+
+    def __len__(self) -> int:
+        """Number of indices of an epoch."""
+        if get_worker_info() is None and self._is_sampler_starting():
+            self._warn_if_repeated(at_least=True)
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        """The item at `index` of the current epoch, or of the epoch that an `EpochIndex` carries.
+
+        Raises:
+            IndexError: There is no such index.
+            ShortfallError: `on_shortfall="error"`, and every candidate failed.
+        """
+        at, epoch = self._resolve(index)
+        draw = self._layout.draw(epoch, at)
+        if draw is None:
+            item, is_generated = self.real[at], False
+            class_ids = self.source.read_class_ids(item)
+        else:
+            item, is_generated, class_ids = self._serve(draw, epoch, at)
+        if self.transforms is not None:
+            item = self.transforms(*item) if isinstance(item, tuple) else self.transforms(item)
+        if self.mark is not None:
+            item = _add_field(item, self.mark, torch.tensor(is_generated))
+        if self.weight is not None:
+            item = _add_field(item, "weight", torch.tensor(self.weight if is_generated else 1.0))
+        self._count(index, epoch, is_generated, class_ids)
+        return item
+
+    def __getitems__(self, indices: Sequence[Any]) -> list[Any]:
+        """Several items at once, as loaders ask for them."""
+        return [self[index] for index in indices]
+
+    def is_generated(self, index: Any, /) -> bool:
+        """Whether the plan has a generated item at `index` of the current epoch."""
+        at, epoch = self._resolve(index)
+        return self._layout.draw(epoch, at) is not None
+
+    def draw(self, index: Any, /) -> Draw | None:
+        """Set, source and variant that the plan has at `index` of the current epoch; None for a real item."""
+        at, epoch = self._resolve(index)
+        return self._layout.draw(epoch, at)
+
+    def origin(self, index: Any, /) -> Origin | None:
+        """Where the generated item at `index` came from; None where a real item is served. Makes the item."""
+        at, epoch = self._resolve(index)
+        draw = self._layout.draw(epoch, at)
+        return None if draw is None else self._find_served(draw, epoch, at).origin
+
+    # ---- epochs and state
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, also in persistent workers."""
+        return self._tally.epoch
+
+    def set_epoch(self, epoch: int, /) -> None:
+        """Start an epoch: other sources, variants and places. Reaches workers that are already running."""
+        epoch = check_int("epoch", epoch, minimum=0)
+        self._warn_if_repeated()
+        self._tally.epoch = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seed, plan and epoch; never counts, so that loading it in every worker is harmless."""
+        return {"seed": self.seed, "plan": repr(self.plan), "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any], /) -> None:
+        """Go on in the epoch of a saved state.
+
+        Raises:
+            ValueError: The state belongs to another seed or plan.
+        """
+        for name, mine in (("seed", self.seed), ("plan", repr(self.plan))):
+            if state.get(name) != mine:
+                reject(f"state[{name!r}]", f"be this dataset's {mine}", state.get(name),
+                       "The state was saved with other arguments: an epoch would go on with other samples.")
+        self._tally.epoch = check_int("state['epoch']", state["epoch"], minimum=0)
+
+    def report(self, *, reduce: bool = False) -> MixReport:
+        """What was asked and what was served so far.
+
+        Args:
+            reduce: Sum the ranks of a distributed run; every rank must call it.
+        """
+        self._warn_if_repeated()
+        counts, repeated, ranks = self._tally.read(), set(self._repeated), 1
+        if reduce and torch.distributed.is_available() and torch.distributed.is_initialized():
+            ranks = torch.distributed.get_world_size()
+            gathered: list[Any] = [None] * ranks
+            torch.distributed.all_gather_object(gathered, (dict(counts), sorted(repeated)))
+            counts = sum((Counter(part) for part, _ in gathered), Counter())
+            repeated = {epoch for _, part in gathered for epoch in part}
+        planned = self._layout.count_generated(self.epoch)
+        return build_report(
+            counts,
+            epoch=self.epoch,
+            planned_real=self._length - planned,
+            planned_generated=planned,
+            set_names=[part.name for part in self.sets],
+            repeated_epochs=tuple(sorted(repeated)),
+            ranks=ranks,
+            notes=tuple(_describe_shortfall(short) for short in self._layout.shortfalls),
+        )
+
+    def count_generated(self, epoch: int | None = None, /) -> int:
+        """How many indices of an epoch (default: the current one) are generated."""
+        return self._layout.count_generated(self.epoch if epoch is None else epoch)
+
+    def find_generated(self, epoch: int, position: int, /) -> int:
+        """The index of generated item number `position` of an epoch; what samplers arrange batches with."""
+        return self._layout.find_generated(epoch, position)
+
+    def find_real(self, epoch: int, position: int, /) -> int:
+        """The index of real item number `position` of an epoch."""
+        return self._layout.find_real(epoch, position)
+
+    def split(self, lengths: Sequence[float], generator: torch.Generator | None = None) -> list[MixedDataset]:
+        """Split the sources, then mix each part: no variant of one part's sources reaches another.
+
+        `torch.utils.data.random_split` over the mix would put versions of one photograph on both sides, and cannot be
+        noticed. For validation take the real part alone: `train.split([0.8, 0.2])[1].real`.
+
+        Args:
+            lengths: As of `random_split`: counts of real items, or fractions.
+            generator: Random generator of the split.
+        """
+        sizes: Any = range(len(self.real))
+        parts = torch.utils.data.random_split(sizes, lengths, generator=generator)
+        foreign = [part.name for part in self.sets if not part.own]
+        if foreign:
+            reject("split", "be of sets made from the real items", foreign, "Split the datasets before mixing them.")
+        return [self._restrict([int(at) for at in part.indices]) for part in parts]
+
+    # ---- what the wrapped dataset has besides
+
+    def __getattr__(self, name: str) -> Any:
+        """The wrapped dataset's attributes, unless they would lie about the mix."""
+        if name.startswith("_") or "real" not in self.__dict__ or "_length" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        if name == "get_height_and_width":
+            if any(part.source.sizes_hw is None for part in (self, *self.sets)):
+                raise AttributeError("sizes of the items are not known without decoding them")
+            return self._find_size
+        value = getattr(self.real, name)
+        if name in _DERIVING and callable(value):
+            raise AttributeError(
+                f"{name} of the wrapped {type(self.real).__name__} would give a dataset without the generated items. "
+                f"Call it before mixing: MixedDataset(real.{name}(...), ...)."
+            )
+        if self._serves_own_indices() or name in _CLASS_LEVEL or not _has_rows(value, len(self.real)):
+            return value
+        if name == "targets" and all(part.source.labels is not None for part in (self, *self.sets)):
+            return self._find_targets()
+        raise AttributeError(
+            f"{name} has one entry for each of the {len(self.real)} real items, and this mix has {self._length} items. "
+            f"Read it from the wrapped dataset: train.real.{name}."
+        )
+
+    # ---- inside
+
+    def _resolve(self, index: Any) -> tuple[int, int]:
+        """Position and epoch of an index of any integer kind."""
+        epoch = index.epoch if type(index) is EpochIndex else self._tally.epoch
+        at = index if type(index) is int else _to_int(index)
+        length = self._length
+        if at < 0:
+            at += length
+        if not 0 <= at < length:
+            raise IndexError(f"index {int(index)} is out of range for {length} items")
+        return at, epoch
+
+    def _serve(self, draw: Draw, epoch: int, at: int) -> tuple[Any, bool, list[int]]:
+        served = self._find_served(draw, epoch, at, count=True)
+        if served.is_generated:
+            return served.item, True, served.class_ids
+        part = self.sets[draw.set_index]
+        place = draw.source if part.own else self._layout.find_real_source(epoch, at)
+        item = self.real[place]
+        return item, False, self.source.read_class_ids(item)
+
+    def _find_served(self, draw: Draw, epoch: int, at: int, *, count: bool = False) -> Served:
+        """The first candidate that is accepted: the position's own, then, with `repeat`, those that follow."""
+        name = self.sets[draw.set_index].name
+        add = self._tally.add if count else _ignore
+        add(f"set/{name}/asked")
+        reasons: list[str] = []
+        for turn, candidate in enumerate(self._candidates(draw, epoch, at)):
+            if candidate.variant is None:
+                reasons.append("no variant left")
+                continue
+            part = self.sets[candidate.set_index]
+            served = part.serve(candidate, at)
+            self._count_outcome(part.name, served, add)
+            if served.is_generated:
+                add(f"set/{name}/generated")
+                if turn:
+                    add(f"set/{name}/repeated")
+                return served
+            reasons += [f"{who}: {reason}" for who, reason in served.rejections]
+        if self.on_shortfall == "error":
+            add(f"set/{name}/failed")
+            raise ShortfallError(
+                f"nothing could be generated at index {at} of epoch {epoch} from source {draw.source} of set {name!r} "
+                f"({', '.join(sorted(set(reasons)))}). Raise attempts=, loosen the filters, or pass on_shortfall='real'."
+            )
+        add(f"set/{name}/real_instead")
+        return Served()
+
+    def _candidates(self, draw: Draw, epoch: int, at: int) -> Iterator[Draw]:
+        yield draw
+        if self.on_shortfall == "repeat":
+            yield from self._layout.draw_next(epoch, at, limit=_MOST_REPEATS)
+
+    def _count_outcome(self, name: str, served: Served, add: Callable[..., None]) -> None:
+        for key, amount in (
+            ("cache_hits", served.hits), ("cache_misses", served.misses), ("source_reads_on_hit", served.source_reads)
+        ):  # fmt: skip
+            if amount:
+                add(f"set/{name}/{key}", amount)
+        for who, accepted in served.judged:
+            add(f"filter/{who}/{'accepted' if accepted else 'rejected'}")
+        for who, reason in served.rejections:
+            add(f"rejected/{who}: {reason}")
+
+    def _count(self, index: Any, epoch: int, is_generated: bool, class_ids: list[int]) -> None:
+        tally = self._tally
+        if type(index) is EpochIndex and index.is_padding:
+            tally.add("padding")
+            return
+        side = "generated" if is_generated else "real"
+        tally.add(side)
+        for class_id in class_ids:
+            tally.add(f"class/{side}/{class_id}")
+        tally.add_fetch(epoch)
+        if get_worker_info() is None:
+            self._warn_if_repeated()
+
+    def _warn_if_repeated(self, *, at_least: bool = False) -> None:
+        """Say once, in the main process, that an epoch is fetched a second time."""
+        epoch = self.epoch
+        if self._repeated or get_worker_info() is not None or not self._layout.count_generated(epoch):
+            return
+        share = self._length
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            share = -(-share // torch.distributed.get_world_size())
+        if self._tally.count_fetched(epoch) + at_least > share:
+            self._repeated.add(epoch)
+            warnings.warn(
+                f"More items of epoch {epoch} were fetched than it has: the same generated items are served again. Add "
+                f"`train.set_epoch(epoch)` at the start of every epoch, or pass `sampler=EpochSampler(sampler, train)` "
+                f"to the DataLoader.",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _is_sampler_starting(self) -> bool:
+        """Whether `len` was asked by a torch sampler that begins to iterate: a new pass over the dataset."""
+        frame = sys._getframe(2)
+        return frame.f_code.co_name == "__iter__" and isinstance(frame.f_locals.get("self"), Sampler)
+
+    def _find_size(self, index: Any, /) -> tuple[int, int]:
+        """Height and width of an item without decoding it."""
+        at, epoch = self._resolve(index)
+        draw = self._layout.draw(epoch, at)
+        source, place = (self.source, at) if draw is None else (self.sets[draw.set_index].source, draw.source)
+        sizes = source.sizes_hw
+        if sizes is None:
+            raise AttributeError("sizes of the items are not known without decoding them")
+        return int(sizes[place, 0]), int(sizes[place, 1])
+
+    def _find_targets(self) -> list[int]:
+        targets = []
+        for at in range(self._length):
+            draw = self._layout.draw(self.epoch, at)
+            labels = self.source.labels if draw is None else self.sets[draw.set_index].source.labels
+            targets.append(int(labels[at if draw is None else draw.source]))  # type: ignore[index]
+        return targets
+
+    def _serves_own_indices(self) -> bool:
+        """Whether index i is real item i or a version of it, in every epoch."""
+        return self._length == len(self.real)
+
+    def _check_classes(self) -> None:
+        """Refuse a set that gives the same class another number."""
+        if all(part.own for part in self.sets):
+            return
+        mine = self.source.classes or {}
+        for part in self.sets:
+            theirs = {} if part.own else part.source.classes or {}
+            for name, class_id in theirs.items():
+                if mine.get(name, class_id) != class_id:
+                    raise LabelContractError(
+                        f"class {name!r} is {mine[name]} in the real dataset and {class_id} in the generated set "
+                        f"{part.name!r}. Give both one table of classes, or renumber one of them."
+                    )
+
+    def _say_shortfalls(self) -> None:
+        for short in self._layout.shortfalls:
+            message = _describe_shortfall(short)
+            if self.on_shortfall == "error":
+                raise ShortfallError(message)
+            warnings.warn(message, UserWarning, stacklevel=3)
+
+    def _restrict(self, indices: list[int]) -> MixedDataset:
+        real = Subset(self.real, indices)
+        generated = {part.name: part.restrict(real) for part in self.sets}
+        return MixedDataset(
+            real, generated, plan=self.plan, seed=self.seed, on_shortfall=self.on_shortfall,
+            transforms=self.transforms, mark=self.mark, weight=self.weight,
+        )  # fmt: skip
+
+
+def _find_source(real: Any, generated: Any) -> Source:
+    parts = generated.values() if isinstance(generated, Mapping) else [generated]
+    for part in parts:
+        if isinstance(part, GeneratedDataset) and part.dataset is real:
+            return part.source
+    return Source(real, look=False)
+
+
+def _make_sets(source: Source, generated: Any) -> list[GeneratedSet | PlainSet]:
+    named = generated if isinstance(generated, Mapping) else {"generated": generated}
+    if not named:
+        reject("generated", "have at least one set", generated, "Pass a GeneratedDataset, or ratio=0 beside one.")
+    sets: list[GeneratedSet | PlainSet] = []
+    for name, part in named.items():
+        check_type("a name of generated", name, str)
+        _refuse_mix("generated", part)
+        if isinstance(part, GeneratedDataset):
+            sets.append(GeneratedSet(name, part, source))
+        elif hasattr(part, "__getitem__") and hasattr(part, "__len__"):
+            sets.append(PlainSet(name, part))
+        else:
+            reject("generated", "be a GeneratedDataset, a map-style dataset, or several by name", part, error=TypeError)
+    return sets
+
+
+def _refuse_mix(name: str, dataset: Any) -> None:
+    base = dataset
+    if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping) and len(dataset):
+        base = find_base(dataset, 0)[0]
+    if isinstance(base, MixedDataset):
+        reject(name, "not be mixed already", type(dataset).__name__,
+               "Make the mix once, outside of functions that are called again, or pass its real dataset: train.real.",
+               error=TypeError)
+
+
+def _add_field(item: Any, name: str, value: torch.Tensor) -> Any:
+    """A copy of the item with one more field in its dict; the wrapped dataset's own object is left alone."""
+    if isinstance(item, dict):
+        if name in item:
+            reject("mark" if value.dtype == torch.bool else "weight", "be a name that items do not use", name)
+        return {**item, name: value}
+    if isinstance(item, tuple) and item and isinstance(item[-1], dict):
+        return (*item[:-1], _add_field(item[-1], name, value))
+    raise TypeError(f"mark and weight need items that are a dict or end in one, got {type(item).__name__}. Use train.is_generated(i).")
+
+
+def _to_int(index: Any) -> int:
+    if isinstance(index, bool) or (getattr(index, "ndim", 0) != 0):
+        reject("index", "be an integer", index, error=TypeError)
+    try:
+        return int(index.__index__())
+    except (AttributeError, TypeError):
+        reject("index", "be an integer", index, error=TypeError)
+
+
+def _has_rows(value: Any, count: int) -> bool:
+    return not isinstance(value, str | bytes | Mapping) and hasattr(value, "__len__") and hasattr(value, "__getitem__") and len(value) == count
+
+
+def _describe_shortfall(short: Any) -> str:
+    target = "" if short.target_class is None else f" of class {short.target_class}"
+    return (
+        f"The plan asks for {short.asked} different samples{target} of set {short.name!r} in an epoch, and its variants x "
+        f"sources give {short.available}. Raise variants=, or lower the ratio."
+    )
+
+
+def _ignore(name: str, amount: int = 1, /) -> None:
+    """Count nothing."""

@@ -1,0 +1,1 @@
+"""Reports: what was generated, as pictures and pages."""

@@ -1,0 +1,377 @@
+"""A dataset seen as a pool of samples: what it says of its items without decoding them, and the samples themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from synthloader.checks import reject
+from synthloader.class_table import ClassTable
+from synthloader.errors import note_error
+from synthloader.keys import StampBook, hash_content
+from synthloader.lifting import apply_transforms, find_base, is_plain_reader, preserve_random_state, read_bare
+from synthloader.protocols import AnyAdapter
+from synthloader.registry import find_adapter
+from synthloader.sample import Sample
+from synthloader.targets import ClassLabel, Instances, SemanticMask
+
+__all__ = ["ItemFacts", "Source"]
+
+_NUM_PROBES = 6
+_MOST_HEADERS = 50_000
+"""Above this many files, sizes are not read from image headers: that would take minutes before the first item."""
+
+
+class ItemFacts(NamedTuple):
+    """What is known of one item without decoding it; None where it is not."""
+
+    name: str | None
+    file: str | None
+    annotation: Any
+    size_hw: tuple[int, int] | None
+    class_ids: list[int] | None
+
+
+class Source(Sequence[Sample]):
+    """The samples of a dataset, decoded when asked for, with names, stamps, sizes and classes.
+
+    Facts are found by the shape of the dataset: COCO records (`coco`, `ids`, `root`), lists of files (`samples`,
+    `images`), `targets`, `get_height_and_width`; through `Subset` and `ConcatDataset` too.
+
+    Args:
+        dataset: Any map-style dataset.
+        adapter: Turns its items into samples; None: recognised from the first items.
+        version: Stands for the content of a dataset that names no files. It is part of every stamp.
+        stamps: Where the hashes of files are remembered.
+        look: Recognise the format at once where that draws nothing at random; otherwise when it is first needed.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        adapter: AnyAdapter | None = None,
+        version: str | None = None,
+        stamps: StampBook | None = None,
+        look: bool = True,
+    ) -> None:
+        if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+            reject("dataset", "have __getitem__ and __len__ (a map-style dataset)", dataset,
+                   "Iterable datasets cannot be indexed: wrap the list of files instead.", error=TypeError)
+        self.dataset = dataset
+        self.version = version
+        self.stamps = stamps if stamps is not None else StampBook()
+        self._adapter = adapter
+        self._like: Any = None
+        self._has_like = False
+        self._identity: str | None = None
+        self._reads_class_ids: Callable[[Any], list[int]] | None = None
+        if look and adapter is None and len(dataset) and is_plain_reader(dataset):
+            self._look()
+
+    @property
+    def adapter(self) -> AnyAdapter:
+        """What turns items into samples; looks at the first items when it was not given."""
+        if self._adapter is None:
+            self._look()
+        if self._adapter is None:
+            reject("dataset", "have items to recognise their format by", self.dataset)
+        return self._adapter
+
+    @property
+    def like(self) -> Any:
+        """The first untransformed item, for its form only."""
+        if not self._has_like:
+            with preserve_random_state():
+                self._like = self.read(0)
+            self._has_like = True
+        return self._like
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """Decode one sample.
+
+        Raises:
+            ValueError: The annotation is wrong; the message names the item and the remedy.
+        """
+        index = range(len(self))[index]
+        item = self.read(index)
+        try:
+            return self.adapter.to_sample(item, index=index)
+        except Exception as error:
+            note_error(error, self._describe(index))
+            raise
+
+    def __iter__(self) -> Iterator[Sample]:
+        """All samples in order."""
+        return (self[index] for index in range(len(self)))
+
+    def read(self, index: int, /) -> Any:
+        """The native item without those transforms that `transform` applies."""
+        try:
+            return read_bare(self.dataset, index)
+        except Exception as error:
+            note_error(error, self._describe(index))
+            raise
+
+    def transform(self, index: int, item: Any, /) -> Any:
+        """The dataset's own transforms on a native item that stands for item `index`."""
+        return apply_transforms(self.dataset, index, item)
+
+    @property
+    def classes(self) -> dict[str, int] | None:
+        """Class names to ids; None where the dataset has no table."""
+        base, _, _ = find_base(self.dataset, 0) if len(self) else (self.dataset, 0, "")
+        table = getattr(base, "class_to_idx", None)
+        if not isinstance(table, Mapping):
+            records = getattr(getattr(base, "coco", None), "cats", {})
+            table = {record["name"]: class_id for class_id, record in records.items() if "name" in record}
+        if not table or not self._trusts_records:
+            return None
+        return {str(name): int(class_id) for name, class_id in table.items()}
+
+    def facts(self, index: int, /) -> ItemFacts:
+        """What is known of an item without decoding it."""
+        base, at, way = find_base(self.dataset, index)
+        found = _read_facts(base, at)
+        return found._replace(name=way + (found.name if found.name is not None else str(at)))
+
+    def name(self, index: int, /) -> str:
+        """The stable part of the item's identity: its path below the dataset's root, or its position."""
+        return self.facts(index).name or ""
+
+    def stamp(self, index: int, /) -> str:
+        """Hash of the item's file, its annotation and the dataset's `version`.
+
+        Raises:
+            ValueError: The dataset names no files and no `version=` was given.
+        """
+        facts = self.facts(index)
+        known = facts.file is not None and facts.annotation is not None
+        if not known and self.version is None:
+            reject("version", f"be given for a persistent cache, because {type(self.dataset).__name__} does not name its files", None,
+                   "Pass version='...' and change it whenever the data changes; a stale cache could not be noticed otherwise.")
+        file = self.stamps.stamp(facts.file) if facts.file is not None else ""
+        annotation = json.dumps(facts.annotation, sort_keys=True, default=_to_text) if known else ""
+        return hash_content([file, annotation, self.version or ""]).hex()
+
+    @property
+    def identity(self) -> str:
+        """Hash of the names and stamps of all items, in order. Costs a read of every file, once."""
+        if self._identity is None:
+            parts = [[self.name(index), self.stamp(index)] for index in range(len(self))]
+            self.stamps.save()
+            self._identity = hash_content(parts).hex()
+        return self._identity
+
+    def class_ids(self, index: int, /) -> np.ndarray:
+        """(N,) int64 class ids of the item's objects, without decoding the image where the dataset allows it."""
+        known = self.facts(index).class_ids
+        if known is not None and self._trusts_records:
+            return np.asarray(known, np.int64)
+        target = self[index].target
+        match target:
+            case Instances():
+                return target.class_ids
+            case ClassLabel(class_id=class_id):
+                return np.array([class_id], np.int64)
+            case SemanticMask(mask=mask, ignore_index=ignored):
+                present = np.unique(mask).astype(np.int64)
+                return present[(present != 0) & (present != ignored)]
+            case _:
+                return np.zeros(0, np.int64)
+
+    def read_class_ids(self, item: Any, /) -> list[int]:
+        """Class ids of the objects of a native item, for counting; empty while the format is not recognised."""
+        if self._reads_class_ids is None:
+            if self._adapter is None:
+                return []
+            self._reads_class_ids = getattr(self._adapter, "read_class_ids", _read_nothing)
+        try:
+            return list(self._reads_class_ids(item))
+        except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+            return []  # transforms may have given the item another form: then its classes are not counted
+
+    @cached_property
+    def class_table(self) -> ClassTable:
+        """Classes of all items; decodes every image where the annotations cannot be read otherwise."""
+        with preserve_random_state():
+            return ClassTable([self.class_ids(index).tolist() for index in range(len(self))])
+
+    def size_hw(self, index: int, /) -> tuple[int, int] | None:
+        """Height and width in pixels without decoding; None where they are not known."""
+        facts = self.facts(index)
+        if facts.size_hw is not None:
+            return facts.size_hw
+        if facts.file is None or len(self) > _MOST_HEADERS:
+            return None
+        with Image.open(facts.file) as image:
+            return image.height, image.width
+
+    @cached_property
+    def sizes_hw(self) -> np.ndarray | None:
+        """(S, 2) int32 heights and widths of all items; None where they are not known without decoding."""
+        if not len(self) or self.size_hw(0) is None:
+            return None
+        sizes = [self.size_hw(index) for index in range(len(self))]
+        return None if any(size is None for size in sizes) else np.array(sizes, np.int32)
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        """(S,) int64 the `targets` of a classification dataset; None elsewhere."""
+        base, _, _ = find_base(self.dataset, 0) if len(self) else (self.dataset, 0, "")
+        targets = getattr(base, "targets", None)
+        if not _is_list_of_ints(targets, len(base) if hasattr(base, "__len__") else -1):
+            return None
+        known = [self.facts(index).class_ids for index in range(len(self))]
+        return None if any(row is None or len(row) != 1 for row in known) else np.array(known, np.int64)[:, 0]
+
+    @cached_property
+    def groups(self) -> np.ndarray | None:
+        """(S,) numbers, equal for items that may stand in for each other: same height, width and class.
+
+        Items whose size no other has are put together with those of the nearest aspect ratio.
+        """
+        sizes, labels = self.sizes_hw, self.labels
+        if sizes is None and labels is None:
+            return None
+        columns = [np.zeros((len(self), 1), np.int64) if labels is None else labels[:, None]]
+        columns.append(np.zeros((len(self), 2), np.int64) if sizes is None else sizes.astype(np.int64))
+        _, groups, counts = np.unique(np.concatenate(columns, axis=1), axis=0, return_inverse=True, return_counts=True)
+        groups = groups.reshape(-1)
+        if sizes is not None:
+            _join_singles(groups, counts, sizes, columns[0][:, 0])
+        return groups
+
+    @cached_property
+    def _trusts_records(self) -> bool:
+        """Whether the class ids of records are those of the items: a class of somebody's own may renumber them."""
+        if not len(self) or is_plain_reader(self.dataset):
+            return True
+        known = [(place, ids) for place in self._probes if (ids := self.facts(place).class_ids) is not None]
+        read = getattr(self.adapter, "read_class_ids", _read_nothing) if known else _read_nothing
+        with preserve_random_state():
+            return all(set(read(self.read(place))) <= set(ids) for place, ids in known)
+
+    @property
+    def _probes(self) -> list[int]:
+        """A few places spread over the dataset, the first one included."""
+        last = len(self.dataset) - 1
+        return sorted({round(step * last / (_NUM_PROBES - 1)) for step in range(_NUM_PROBES)})
+
+    def _look(self) -> None:
+        """Recognise the format from a few items, leaving every random state as it was."""
+        if not len(self.dataset):
+            return
+        with preserve_random_state():
+            items = [self.read(place) for place in self._probes]
+            self._adapter = find_adapter(self.dataset, items)
+        self._like, self._has_like = items[0], True
+
+    def _describe(self, index: int) -> str:
+        facts = self.facts(index)
+        return f"while reading item {index} of {type(self.dataset).__name__}" + (f" ({facts.file})" if facts.file else "")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the first item, which another process reads for itself."""
+        return {**self.__dict__, "_like": None, "_has_like": False, "_reads_class_ids": None}
+
+
+def _read_nothing(item: Any) -> list[int]:
+    return []
+
+
+def _read_facts(base: Any, at: int) -> ItemFacts:
+    if hasattr(base, "coco") and hasattr(base, "ids"):
+        facts = _read_coco(base, at)
+    else:
+        facts = _read_files(base, at)
+    if hasattr(base, "get_height_and_width"):
+        height, width = base.get_height_and_width(at)
+        facts = facts._replace(size_hw=(int(height), int(width)))
+    return facts
+
+
+def _read_coco(base: Any, at: int) -> ItemFacts:
+    image_id = base.ids[at]
+    record = base.coco.imgs[image_id]
+    annotations = base.coco.imgToAnns.get(image_id, [])
+    name = str(record["file_name"])
+    size = (int(record["height"]), int(record["width"])) if "height" in record and "width" in record else None
+    return ItemFacts(
+        name, str(Path(getattr(base, "root", "")) / name), annotations, size,
+        [int(annotation["category_id"]) for annotation in annotations if "category_id" in annotation],
+    )
+
+
+def _read_files(base: Any, at: int) -> ItemFacts:
+    """Facts of a dataset that lists its files as `samples` of (path, class), or as `images` beside `targets`."""
+    count = len(base) if hasattr(base, "__len__") else -1
+    root = getattr(base, "root", None)
+    samples = getattr(base, "samples", None)
+    targets = getattr(base, "targets", None)
+    label = [int(targets[at])] if _is_list_of_ints(targets, count) else None
+    if _is_sized(samples, count) and isinstance(samples[at], tuple | list) and isinstance(samples[at][0], str | Path):
+        file = str(samples[at][0])
+        return ItemFacts(_shorten(file, root), file, list(map(str, samples[at][1:])), None, label)
+    files = getattr(base, "images", None)
+    if _is_sized(files, count) and isinstance(files[at], str | Path):
+        file = str(files[at])
+        beside = targets[at] if _is_sized(targets, count) else None
+        annotation: Any = None
+        if isinstance(beside, str | Path) and os.path.isfile(beside):
+            annotation = hash_content(Path(beside).read_bytes()).hex()
+        return ItemFacts(_shorten(file, root), file, annotation if label is None else label, None, label)
+    return ItemFacts(None, None, None, None, label)
+
+
+def _shorten(file: str, root: Any) -> str:
+    if isinstance(root, str | Path):
+        try:
+            return Path(file).resolve().relative_to(Path(root).resolve()).as_posix()
+        except ValueError:
+            pass
+    return Path(file).as_posix()
+
+
+def _is_sized(value: Any, count: int) -> bool:
+    return isinstance(value, list | tuple | np.ndarray) and len(value) == count
+
+
+def _is_list_of_ints(value: Any, count: int) -> bool:
+    if value is None or isinstance(value, str) or not hasattr(value, "__len__") or len(value) != count or not count:
+        return False
+    first = value[0]
+    return (isinstance(first, int | np.integer) and not isinstance(first, bool)) or (
+        getattr(first, "ndim", None) == 0 and not getattr(first, "is_floating_point", bool)()
+    )
+
+
+def _join_singles(groups: np.ndarray, counts: np.ndarray, sizes: np.ndarray, labels: np.ndarray) -> None:
+    """Put items that are alone in their group together, eight at a time along the aspect ratio, classes kept apart."""
+    single = np.flatnonzero(counts[groups] == 1)
+    following = len(counts)
+    for label in np.unique(labels[single]):
+        members = single[labels[single] == label]
+        members = members[np.argsort(sizes[members, 1] / sizes[members, 0], kind="stable")]
+        for chunk in np.array_split(members, max(1, len(members) // 8)):
+            groups[chunk] = following
+            following += 1
+
+
+def _to_text(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"an annotation holds a {type(value).__name__}, which has no stable text")
