@@ -19,7 +19,8 @@ from synthloader.checks import reject
 __all__ = ["describe_array", "dump_json", "load_json", "make_array", "pack", "read_array", "read_column", "unpack"]
 
 _TENSORS = ("Tensor", "Image", "Mask", "Video", "BoundingBoxes", "KeyPoints")
-_JSON = "json"
+_JSON = "json:"
+"""Begins the rows of a column of strings that stand for something else than a string."""
 
 
 def pack(value: Any, /) -> Any:
@@ -111,21 +112,23 @@ def make_array(array: np.ndarray, form: str, /, *, size_hw: tuple[int, int]) -> 
 
     Args:
         array: The values.
-        form: From `describe_array` or `read_column`.
+        form: From `describe_array`.
         size_hw: Size of the image, which bounding boxes of torchvision carry with them.
     """
     kind, *rest = form.split()
-    if kind == _JSON:
-        rows = [load_json(str(row)) if row else None for row in array]
-        return tuple(rows) if rest == ["tuple"] else rows
     if kind in ("list", "tuple"):
-        return array.tolist() if kind == "list" else tuple(array.tolist())
+        rows = array.tolist()
+        if array.dtype.kind == "U":
+            rows = [load_json(row[len(_JSON) :]) if row.startswith(_JSON) else row for row in rows]
+        return rows if kind == "list" else tuple(rows)
     if kind == "ndarray":
         return _cast(array, np.dtype(rest[0])) if rest[0] not in "US" else array.astype(rest[0])
     dtype: torch.dtype = getattr(torch, rest[0])
     if not dtype.is_floating_point and not dtype.is_complex:
-        array = _cast(array, torch.empty(0, dtype=dtype).numpy().dtype)
-    tensor = torch.from_numpy(np.array(array)).to(device=rest[1], dtype=dtype)
+        array = _cast(array, np.dtype(rest[0]))
+    else:
+        array = np.array(array)
+    tensor = torch.from_numpy(array).to(device=rest[1], dtype=dtype)
     if kind == "Tensor":
         return tensor
     from torchvision import tv_tensors  # type: ignore[import-untyped, unused-ignore]
@@ -158,22 +161,21 @@ def read_array(value: Any, /, *, name: str = "value") -> np.ndarray:
     return _protect(array)
 
 
-def read_column(value: Any, /, *, name: str) -> tuple[np.ndarray, str]:
-    """A field that has a row per instance as an array with these rows, and its form.
+def read_column(value: Any, /, *, name: str) -> np.ndarray:
+    """A field that has a row per instance as an array with these rows; rows that are no numbers or strings as JSON.
 
     Raises:
         TypeError: A row is neither number, string, array, list nor dict of these.
     """
-    form = describe_array(value)
     if not isinstance(value, list | tuple):
-        return read_array(value, name=name), form
+        return read_array(value, name=name)
     kinds = {type(row) for row in value}
     if len(kinds) == 1 and kinds <= {bool, int, float, str}:
         array = np.array(value)
-        if array.dtype.kind in "bifU":
-            return array, form
+        if array.dtype.kind in "bif" or (array.dtype.kind == "U" and not any(row.startswith(_JSON) for row in value)):
+            return array
     try:
-        return np.array([dump_json(row) for row in value], np.str_), f"{_JSON} {form}"
+        return np.array([_JSON + dump_json(row) for row in value], np.str_)
     except TypeError:
         reject(name, "have rows of numbers, strings, arrays, or lists and dicts of these", value,
                "Leave the field out of the items, or pass an adapter= of your own.", error=TypeError)
@@ -182,6 +184,8 @@ def read_column(value: Any, /, *, name: str) -> tuple[np.ndarray, str]:
 def _cast(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     if dtype.kind in "iub" and array.dtype.kind == "f":
         array = np.nan_to_num(array) if dtype.kind == "b" else np.rint(np.nan_to_num(array))
+    if dtype == np.uint8 and array.dtype == np.bool_:
+        array = array.view(np.uint8)
     cast: np.ndarray = array.astype(dtype)
     return cast
 

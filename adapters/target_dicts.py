@@ -99,7 +99,7 @@ def read_target(
         if field in KNOWN_FIELDS:
             continue
         if _follows_instances(field, value, names[field], num_rows, options):
-            columns[name_column(field)], forms[field] = read_column(value, name=names[field])
+            columns[name_column(field)] = read_column(value, name=names[field])
         else:
             rest[field] = pack(value)
     class_ids = _NO_CLASSES
@@ -185,12 +185,11 @@ class _RowWriter:
     def _read_area(self) -> np.ndarray:
         instances, same = self._instances, self._same
         if instances.masks is not None:
-            area: np.ndarray = np.count_nonzero(instances.masks, axis=(1, 2)).astype(np.float64)
+            area = np.array([np.count_nonzero(mask) for mask in instances.masks], np.float64)
             known = instances.attributes.get(NATIVE_MASKS)
             same = same & (hash_masks(instances.masks) == known) if known is not None else np.zeros(len(same), np.bool_)
         else:
-            sides = instances.boxes[:, 2:].astype(np.float64) - instances.boxes[:, :2]
-            area = sides[:, 0] * sides[:, 1]
+            area = np.prod(instances.boxes[:, 2:].astype(np.float64) - instances.boxes[:, :2], axis=1)
         if (native := instances.attributes.get("area")) is not None:
             area[same] = native[same]
         return area

@@ -62,6 +62,7 @@ _HEAD = struct.Struct("<4sBBBBQ")
 _COUNTS = struct.Struct("<II")
 _SAMPLE, _REJECTED, _VERDICT, _LAYER = 1, 2, 3, 4
 _KIND_NAMES = {_SAMPLE: "sample", _REJECTED: "rejected", _VERDICT: "verdict", _LAYER: "layer"}
+_UPDATE = "update synthloader: pip install -U synthloader"
 _PARTS = ("image", "target", "origin", "metadata", "maps", "fields")
 _AS_JUDGED = "="
 
@@ -197,15 +198,14 @@ def _take_apart(data: bytes | memoryview, name: str) -> tuple[int, Any, TreeRead
         raise CacheCorruptError(what, reason=f"it begins with {magic!r}, not with {_MAGIC!r}", hint=hint)
     if not is_intact(view):
         raise CacheCorruptError(what, reason="its bytes do not match its checksum", hint=hint)
-    update = "update synthloader: pip install -U synthloader"
     if version > RECORD_VERSION:
         reason = f"it has format {version}, and this version of synthloader reads formats up to {RECORD_VERSION}"
-        raise CacheVersionError(what, reason=reason, hint=update)
+        raise CacheVersionError(what, reason=reason, hint=_UPDATE)
     if kind not in (_SAMPLE, _REJECTED, _VERDICT):
         reason = f"it is of kind {kind} ({_KIND_NAMES.get(kind, 'unknown')}), which this version does not read"
-        raise CacheVersionError(what, reason=reason, hint=update)
+        raise CacheVersionError(what, reason=reason, hint=_UPDATE)
     if flags:
-        raise CacheVersionError(what, reason=f"it has flags {flags:#x}, which this version does not know", hint=update)
+        raise CacheVersionError(what, reason=f"it has flags {flags:#x}, which this version does not know", hint=_UPDATE)
     try:
         length, num_blobs = _COUNTS.unpack_from(view, _HEAD.size)
         position = _HEAD.size + _COUNTS.size
@@ -223,7 +223,13 @@ def _take_apart(data: bytes | memoryview, name: str) -> tuple[int, Any, TreeRead
     return kind, tree, TreeReader(pieces[1:])
 
 
+class _UnknownError(ValueError):
+    """A whole record names something that a later version may have brought."""
+
+
 def _refuse_malformed(name: str, error: Exception) -> NoReturn:
+    if isinstance(error, _UnknownError):
+        raise CacheVersionError(f"Reading {name}", reason=f"it has {error}", hint=_UPDATE) from error
     text = f"{type(error).__name__}: {error}"[:200]
     raise CacheCorruptError(
         f"Reading {name}", reason=f"it is not made as records are: {text}", hint="generate it again, which replaces it"
@@ -271,15 +277,14 @@ def _read_part(reader: TreeReader, node: Any, part: str, before: Mapping[str, An
     match part:
         case "image":
             if node["codec"] != "raw":
-                raise ValueError(f"there is no image codec {node['codec']!r}")
+                raise _UnknownError(f"an image of codec {node['codec']!r}, which this version does not know")
             return reader.read_array("|u1", [*node["size_hw"], 3], node["blob"])
         case "target":
             return _read_target(reader, node, before["image"].shape[:2])
         case "origin":
             return _read_origin(reader, node, before["image"].shape[:2])
         case "fields":
-            values = reader.read(node["values"])
-            return {**values, UNSTORED_FIELDS: node["unstored"]} if node["unstored"] else values
+            return _read_fields(reader, node)
         case _:
             return reader.read(node)
 
@@ -341,7 +346,7 @@ def _read_target(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> Tar
                 crowd=reader.read(node["crowd"]),
                 attributes=reader.read(node["attributes"]),
             )
-    raise ValueError(f"there is no target {node['kind']!r}")
+    raise _UnknownError(f"a target of kind {node['kind']!r}, which this version does not know")
 
 
 def _write_origin(writer: TreeWriter, origin: Origin | None) -> Any:
@@ -372,17 +377,23 @@ def _read_masks(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> np.n
 
 
 def _write_fields(writer: TreeWriter, values: Mapping[str, Any]) -> Any:
-    stored: dict[str, Any] = {}
+    stored = []
     unstored = list(values.get(UNSTORED_FIELDS, ()))  # Of a sample that came out of a cache.
     for name, value in values.items():
         if name == UNSTORED_FIELDS:
             continue
         try:
-            TreeWriter().write({name: value})
-            stored[name] = value
+            stored.append(writer.write((name, value)))
         except UnstorableError:
-            unstored.append(str(name))
-    return {"values": writer.write(stored), "unstored": unstored}
+            unstored.append(name)
+    return {"stored": stored, "unstored": _write_strictly(writer, "fields", unstored)}
+
+
+def _read_fields(reader: TreeReader, node: Any) -> dict[str, Any]:
+    values: dict[str, Any] = dict(reader.read(node["stored"]))
+    if unstored := reader.read(node["unstored"]):
+        values[UNSTORED_FIELDS] = list(unstored)
+    return values
 
 
 def _write_arrays(writer: TreeWriter, name: str, values: Mapping[str, Any]) -> Any:

@@ -95,7 +95,7 @@ class TreeWriter:
             return self._write_dict(value, depth)
         if kind is bytes:
             return {"b": self.add_blob(value)}
-        if kind is np.ndarray:
+        if kind is np.ndarray or kind is np.memmap:
             return {"a": [_describe_dtype(value.dtype), list(value.shape), self.add_blob(value.tobytes())]}
         if kind is np.str_:
             return {"u": self._write_text(str(value))}

@@ -192,11 +192,16 @@ class Source(Sequence[Sample]):
                 return np.zeros(0, np.int64)
 
     def read_class_ids(self, item: Any, /) -> list[int]:
-        """Class ids of the objects of a native item, for counting; empty while the format is not recognised."""
+        """Class ids of the objects of a native item, for counting; empty where its format is not known.
+
+        Without an adapter the item itself is looked at, so that nothing else has to be read.
+        """
         if self._reads_class_ids is None:
-            if self._adapter is None:
-                return []
-            self._reads_class_ids = getattr(self._adapter, "read_class_ids", _read_nothing)
+            try:
+                adapter = self._adapter if self._adapter is not None else find_adapter(self.dataset, [item])
+            except TypeError:
+                adapter = None
+            self._reads_class_ids = getattr(adapter, "read_class_ids", _read_nothing)
         try:
             return list(self._reads_class_ids(item))
         except (KeyError, TypeError, IndexError, AttributeError, ValueError):
