@@ -19,7 +19,7 @@ from synthloader.adapters.target_dicts import (
 )
 from synthloader.checks import check_choice, check_type, reject
 from synthloader.keys import make_fingerprint
-from synthloader.registry import register_adapter
+from synthloader.registry import describe_item, register_adapter
 from synthloader.sample import Sample
 from synthloader.targets import Instances
 
@@ -126,7 +126,7 @@ class DetectionAdapter:
         """
         name = f"dataset[{index}]"
         if not _is_pair(item):
-            reject(name, "be a pair of an image and a target", item, error=TypeError)
+            reject(f"the form of {name}", "be (image, target)", describe_item(item), error=TypeError)
         pixels, axes = read_image(item[0], name=f"{name}[0]")
         native, size_hw = item[1], (pixels.shape[0], pixels.shape[1])
         form: dict[str, Any] = {"axes": axes}

@@ -30,9 +30,10 @@ def read_rows(value: Any, /, *, name: str, num_rows: int, row_shape: tuple[int |
         ValueError: It has another shape.
     """
     array = read_array(value, name=name)
-    if array.ndim == 0 or len(array) != num_rows:
-        reject(name, f"have a row for each of the {num_rows} boxes", array if array.ndim == 0 else f"{len(array)} rows",
-               _FIX)
+    if array.ndim == 0:
+        reject(name, "have a row for each box", array.item(), _FIX, error=TypeError)
+    if len(array) != num_rows:
+        reject(f"len({name})", f"be the number of boxes, {num_rows}", len(array), _FIX)
     if num_rows == 0 and array.size == 0:
         return array.reshape(0, *(side or 0 for side in row_shape)) if array.ndim <= len(row_shape) else array
     have = array.shape[1:]

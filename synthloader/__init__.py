@@ -1,0 +1,3 @@
+"""Interim."""
+import synthloader.adapters  # registers
+__all__: list[str] = []
