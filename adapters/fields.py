@@ -80,7 +80,7 @@ def dump_json(value: Any, /) -> str:
     """
     try:
         text = json.dumps(value, separators=(",", ":"))
-        if json.loads(text) == value:
+        if '"$' not in text and json.loads(text) == value:
             return text
     except (TypeError, ValueError):
         pass  # not plain JSON: arrays and their like are written as dicts
@@ -172,7 +172,8 @@ def read_column(value: Any, /, *, name: str) -> np.ndarray:
     kinds = {type(row) for row in value}
     if len(kinds) == 1 and kinds <= {bool, int, float, str}:
         array = np.array(value)
-        if array.dtype.kind in "bif" or (array.dtype.kind == "U" and not any(row.startswith(_JSON) for row in value)):
+        is_text = array.dtype.kind == "U" and array.tolist() == list(value)  # Arrays lose zeros at the end of a text.
+        if array.dtype.kind in "bif" or (is_text and not any(row.startswith(_JSON) for row in value)):
             return array
     try:
         return np.array([_JSON + dump_json(row) for row in value], np.str_)

@@ -1,0 +1,1 @@
+"""One suite per file; `make bench` runs them all and writes `benchmarks/results/`."""
