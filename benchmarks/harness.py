@@ -69,7 +69,11 @@ def compare(timing: Timing, base: Timing) -> tuple[float, float, float]:
 def describe_run() -> dict[str, Any]:
     """Date, commit, versions, device and threads."""
     commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+        ["git", "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
     ).stdout.strip()
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -80,7 +84,9 @@ def describe_run() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "torch_threads": torch.get_num_threads(),
         "opencv_threads": cv2.getNumThreads(),
-        "versions": {name: version(name) for name in ("synthloader", "torch", "torchvision", "numpy", "opencv-python", "lmdb")},
+        "versions": {
+            name: version(name) for name in ("synthloader", "torch", "torchvision", "numpy", "opencv-python", "lmdb")
+        },
     }
 
 
@@ -96,7 +102,10 @@ def write_results(suite: str, rows: list[dict[str, Any]], **notes: Any) -> Path:
 def print_table(rows: list[dict[str, Any]]) -> None:
     """A plain table on stdout."""
     columns = list(rows[0])
-    texts = [[f"{row[column]:.4g}" if isinstance(row[column], float) else str(row[column]) for column in columns] for row in rows]
+    texts = [
+        [f"{row[column]:.4g}" if isinstance(row[column], float) else str(row[column]) for column in columns]
+        for row in rows
+    ]
     widths = [max(len(column), *(len(line[at]) for line in texts)) for at, column in enumerate(columns)]
     for line in [columns, *texts]:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

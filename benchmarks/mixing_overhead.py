@@ -50,9 +50,20 @@ def find_photographs(folder: Path) -> CocoDataset:
         images.append({"id": number, "file_name": f"{number}.jpg", "height": 480, "width": 640})
         for part in range(13):
             box = [40 * part + 5, 30 * part + 5, 60, 50]
-            annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": 1, "bbox": box, "area": 3000, "iscrowd": 0})
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "bbox": box,
+                    "area": 3000,
+                    "iscrowd": 0,
+                }
+            )
     file = folder / "annotations.json"
-    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cell"}]}))
+    file.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "cell"}]})
+    )
     return CocoDataset(folder, file)
 
 
@@ -69,9 +80,14 @@ def drain(dataset: Any, train: MixedDataset | None, indices: list[int], num_work
     """A function that reads these indices once through a loader that keeps its workers."""
     sampler: Any = indices if train is None else EpochSampler(indices, train)
     loader: Any = DataLoader(
-        dataset, batch_size=8, sampler=sampler, num_workers=num_workers, collate_fn=list, generator=torch.Generator(),
+        dataset,
+        batch_size=8,
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=list,
+        generator=torch.Generator(),
         persistent_workers=num_workers > 0,
-    )  # fmt: skip
+    )
     return lambda: sum(len(batch) for batch in loader)
 
 
@@ -105,7 +121,16 @@ def main() -> None:
         added = (timings["ready item, mixed"].median - base.median) * 1e6
         for name, timing in timings.items():
             low, middle, high = compare(timing, bare)
-            rows.append({"what": name, "workers": "none", "us per item": timing.median * 1e6, "ratio to bare": middle, "from": low, "to": high})
+            rows.append(
+                {
+                    "what": name,
+                    "workers": "none",
+                    "us per item": timing.median * 1e6,
+                    "ratio to bare": middle,
+                    "from": low,
+                    "to": high,
+                }
+            )
         for num_workers in (0, 2):
             loaders = {
                 "loader, bare": drain(real, None, first * 4, num_workers),
@@ -115,7 +140,16 @@ def main() -> None:
             timings = interleave(loaders, turns=turns)
             for name, timing in timings.items():
                 low, middle, high = compare(timing, timings["loader, bare"])
-                rows.append({"what": name, "workers": str(num_workers), "us per item": timing.median * 1e6, "ratio to bare": middle, "from": low, "to": high})
+                rows.append(
+                    {
+                        "what": name,
+                        "workers": str(num_workers),
+                        "us per item": timing.median * 1e6,
+                        "ratio to bare": middle,
+                        "from": low,
+                        "to": high,
+                    }
+                )
         path = write_results("mixing_overhead", rows, added_us_per_real_item=added, items=count)
     print(f"\nadded to a real item: {added:.1f} us (aim: at most 15)\nwritten to {path.relative_to(Path.cwd())}")
 

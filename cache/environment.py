@@ -16,8 +16,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import weakref
+from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -44,7 +45,7 @@ OWN_FILES = frozenset(
 _META = b"meta"
 _APPLICATION = "synthloader cache"
 _MAX_READERS = 1024
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}  # EIO: what LMDB makes of a write cut short.
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})  # EIO: LMDB's word for a write cut short.
 
 _GATE = Gate()
 _environments: dict[str, Environment] = {}
@@ -92,9 +93,21 @@ class Lease:
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.writes = False
+        self.finalizer: weakref.finalize[..., Any] | None = None
 
     def release(self) -> None:
         """Give it back. The last one closes the environment, the last one that wrote lets other processes write."""
+        if self.finalizer is not None:
+            self.finalizer.detach()
+        with _GATE.alone():
+            self.environment.take_back(self)
+
+    def abandon_with(self, owner: object) -> None:
+        """Give it back at the latest when `owner` is forgotten."""
+        self.finalizer = weakref.finalize(owner, self.abandon)
+
+    def abandon(self) -> None:
+        """Give it back when its cache was forgotten without `close`: at any moment, so it waits for no other thread."""
         with _GATE.locked():
             self.environment.take_back(self)
 
@@ -103,10 +116,11 @@ def borrow_environment(folder: Path, /, *, map_size_bytes: int) -> Lease:
     """A lease of the process's one environment of this folder; nothing is opened yet."""
     with _GATE.locked():
         name = os.path.realpath(folder)
-        environment = _environments.setdefault(name, Environment(Path(name)))
-        environment.map_size_bytes = max(environment.map_size_bytes, map_size_bytes)
+        environment = _environments.get(name) or Environment(Path(name))
         lease = Lease(environment)
         environment.leases.add(lease)
+        _environments[name] = environment  # Anew: the last lease may have been abandoned on the way here.
+        environment.map_size_bytes = max(environment.map_size_bytes, map_size_bytes)
         return lease
 
 
@@ -159,7 +173,7 @@ class Environment:
                     self._handle.set_mapsize(0)
                 except lmdb.Error as error:
                     self.close()  # LMDB may refuse all further work with a handle that failed to write.
-                    self._refuse(f"Writing to the cache {self.folder}", error)
+                    self._refuse(f"Writing to the cache {self.folder}", error, full_codes=_DISK_FULL)
 
     def take_back(self, lease: Lease) -> None:
         """End a lease. Under the gate's lock; called twice, it changes nothing."""
@@ -170,20 +184,24 @@ class Environment:
             self.close()
             _environments.pop(str(self.folder), None)
         if self._lock is not None and not any(other.writes for other in self.leases):
-            if self._handle is not None and self._can_write:
-                self._handle.sync(True)
+            self._sync()
             if self._lock.exclusive or not self.leases:
                 self._lock.release()
                 self._lock = None
 
     def close(self) -> None:
         """Close the handle; the next use opens it again. Alone, or with nobody inside."""
+        self._sync()
         if self._handle is not None:
-            if self._can_write:
-                self._handle.sync(True)
             self._handle.close()
         self._handle = None
         self._databases = {}
+
+    def _sync(self) -> None:
+        """Bring the last commit to the disk, where a crash of the machine cannot undo it either."""
+        if self._handle is not None and self._can_write:
+            with suppress(lmdb.Error):
+                self._handle.sync(True)
 
     def leave_to_parent(self) -> None:
         """In a forked child: forget what is the parent's."""
@@ -204,13 +222,11 @@ class Environment:
         for may_retry in (True, True, False):
             with ExitStack() as attempt:
                 attempt.enter_context(_GATE.inside())
-                if self._handle is None or self._process != os.getpid():
-                    with _GATE.locked():
-                        self._check_process()
-                        if self._handle is None and not self._open(write=self._is_writer):
-                            return None
+                handle = self._get_handle()
+                if handle is None:
+                    return None
                 try:
-                    transaction = self._handle.begin(buffers=True)
+                    transaction = handle.begin(buffers=True)
                 except lmdb.Error as error:
                     failure = error
                 else:
@@ -225,6 +241,15 @@ class Environment:
                     self._handle.reader_check()  # Killed readers leave their places taken.
         return None
 
+    def _get_handle(self) -> Any:
+        """The open handle, or None where there is nothing to read yet. Inside the gate."""
+        if self._handle is None or self._process != os.getpid():
+            with _GATE.locked():
+                self._check_process()
+                if self._handle is None:
+                    self._open(write=self._is_writer)
+        return self._handle
+
     @property
     def _is_writer(self) -> bool:
         return self._lock is not None and self._lock.exclusive
@@ -236,7 +261,11 @@ class Environment:
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
-            self._lock = FolderLock(self.folder / "writer.lock", exclusive=True)
+            lease.writes = True
+            try:
+                self._lock = FolderLock(self.folder / "writer.lock", exclusive=True)
+            finally:
+                lease.writes = self._is_writer
         lease.writes = True
         if self._handle is not None and not self._can_write:
             self.close()
@@ -275,10 +304,8 @@ class Environment:
 
     def _can_lock(self) -> bool:
         """Whether LMDB can write its lock file. Where not, our own lock keeps writers away while we read."""
-        if os.access(self.folder, os.W_OK) and os.access(self.folder / "data.mdb", os.R_OK):
-            return True
         lock_file = self.folder / "lock.mdb"
-        if lock_file.exists() and os.access(lock_file, os.W_OK):
+        if os.access(lock_file if lock_file.exists() else self.folder, os.W_OK, effective_ids=True):
             return True
         if self._lock is None and (self.folder / "writer.lock").exists():
             self._lock = FolderLock(self.folder / "writer.lock", exclusive=False)
@@ -337,10 +364,10 @@ class Environment:
         except (lmdb.Error, OverflowError) as error:
             self._refuse(f"Enlarging the map of the cache {self.folder}", error)
 
-    def _refuse(self, what: str, error: Exception) -> NoReturn:
+    def _refuse(self, what: str, error: Exception, *, full_codes: Set[int] = frozenset()) -> NoReturn:
         code = getattr(error, "code", 0) or 0
         reason = os.strerror(code) if code > 0 else str(error)
-        if isinstance(error, lmdb.DiskError) or code in _DISK_FULL:
+        if isinstance(error, lmdb.DiskError) or code in full_codes:
             hint = "make room and go on: what was put before is kept"
             raise CacheFullError(what, reason=reason, hint=hint) from error
         if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.PanicError):
@@ -381,14 +408,15 @@ def _claim_folder(folder: Path) -> None:
 
 
 def _close_before_fork() -> None:
+    is_busy = _GATE.is_busy
     _fork_stack.enter_context(_GATE.alone())
-    if not _GATE.is_inside:
+    if not is_busy:
         for environment in _environments.values():
             environment.close()
 
 
 def _go_on_in_child() -> None:
-    _fork_stack.pop_all()
+    _fork_stack.close()
     _GATE.reset()
     for environment in _environments.values():
         environment.leave_to_parent()

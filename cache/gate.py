@@ -20,8 +20,8 @@ class Gate:
         >>> with gate.inside():
         ...     pass
         >>> with gate.alone():
-        ...     gate.is_inside
-        False
+        ...     gate.is_busy
+        True
     """
 
     def __init__(self) -> None:
@@ -30,9 +30,10 @@ class Gate:
         self._waiting: int | None = None
 
     @property
-    def is_inside(self) -> bool:
-        """Whether this thread is inside."""
-        return threading.get_ident() in self._inside
+    def is_busy(self) -> bool:
+        """Whether this thread is inside or alone."""
+        me = threading.get_ident()
+        return me in self._inside or me == self._waiting
 
     @contextmanager
     def inside(self) -> Iterator[None]:

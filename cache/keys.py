@@ -8,7 +8,7 @@ from synthloader.keys import hash_content
 __all__ = ["MAX_KEY_BYTES", "check_key", "make_verdict_key"]
 
 MAX_KEY_BYTES = 255
-"""Longest key; those of `synthloader.keys.make_key` have 16 bytes. LMDB takes 511, of which a verdict's needs 16 more."""
+"""Longest key (`synthloader.keys.make_key` makes 16 bytes). LMDB takes 511, and a verdict's key has 16 more."""
 
 
 def check_key(key: bytes, /) -> bytes:

@@ -251,7 +251,7 @@ def _write_part(writer: TreeWriter, sample: Sample, part: str) -> Any:
     match part:
         case "image":
             # The codec is named, so that a reader can tell one that it does not have.
-            blob = writer.add_blob(memoryview(sample.image).cast("B"))
+            blob = writer.add_blob(sample.image.data.cast("B"))
             return {"codec": "raw", "size_hw": list(sample.size_hw), "blob": blob}
         case "target":
             return _write_target(writer, sample.target)

@@ -184,7 +184,8 @@ class TreeReader:
             raise ValueError(f"an array cannot have the shape {shape!r}")
         if math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError(f"an array of shape {shape!r} and type {dtype} has not {len(data)} bytes")
-        return np.ndarray(tuple(shape), dtype, buffer=data).copy()
+        view: np.ndarray = np.ndarray(tuple(shape), dtype, buffer=data)
+        return view.copy()
 
 
 def _describe_dtype(dtype: np.dtype[Any]) -> str:
@@ -211,7 +212,7 @@ def _parse_dtype(text: str) -> np.dtype[Any]:
     else:
         try:
             dtype = np.lib.format.descr_to_dtype(ast.literal_eval(text))
-        except (SyntaxError, MemoryError, AttributeError) as error:  # MemoryError: the parser's stack, not the machine's
+        except (SyntaxError, MemoryError, AttributeError) as error:  # MemoryError: of the parser's stack
             raise ValueError(f"there is no array type {text!r}") from error
         for kind in _list_kinds(dtype):
             if kind not in "biufcmMSUV":

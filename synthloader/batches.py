@@ -142,7 +142,9 @@ class MixedBatchSampler(BatchSampler):
             ValueError: The state has another seed.
         """
         if state.get("seed") != self.seed:
-            reject("state['seed']", f"be this sampler's {self.seed}", state.get("seed"), "The order would be another one.")
+            reject(
+                "state['seed']", f"be this sampler's {self.seed}", state.get("seed"), "The order would be another one."
+            )
         self._clock.set_epoch(state["epoch"])
 
     def _find_index(self, epoch: int, slot: int) -> EpochIndex:
@@ -179,7 +181,13 @@ class EpochSampler(Sampler[int]):
     def __init__(self, sampler: Iterable[Any], train: MixedDataset) -> None:
         _check_mix(train)
         if not hasattr(sampler, "__iter__") or not hasattr(sampler, "__len__"):
-            reject("sampler", "give indices and have a length", sampler, "EpochSampler(RandomSampler(train), train).", error=TypeError)
+            reject(
+                "sampler",
+                "give indices and have a length",
+                sampler,
+                "EpochSampler(RandomSampler(train), train).",
+                error=TypeError,
+            )
         self.sampler: Any = sampler
         self.train = train
         self._clock = _EpochClock(train)
@@ -284,4 +292,10 @@ class _IndexIterator(Iterator[int]):
 
 def _check_mix(train: object) -> None:
     if not isinstance(train, MixedDataset):
-        reject("train", "be a MixedDataset", train, "Samplers over a Subset of a mix use EpochSampler(sampler, mix).", error=TypeError)
+        reject(
+            "train",
+            "be a MixedDataset",
+            train,
+            "Samplers over a Subset of a mix use EpochSampler(sampler, mix).",
+            error=TypeError,
+        )

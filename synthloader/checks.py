@@ -1,4 +1,7 @@
-"""The one place that words argument errors: `{name} must {requirement}, got {name}={value!r}. {What to do.}`"""
+"""The one place that words argument errors.
+
+They all read `{name} must {requirement}, got {name}={value!r}. {What to do.}`
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,9 @@ __all__ = [
 ]
 
 
-def reject(name: str, requirement: str, value: object, remedy: str = "", *, error: type[Exception] = ValueError) -> NoReturn:
+def reject(
+    name: str, requirement: str, value: object, remedy: str = "", *, error: type[Exception] = ValueError
+) -> NoReturn:
     """Raise the error that every wrong argument gets.
 
     Args:
@@ -119,7 +124,14 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """One of a few names; the error suggests the nearest."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        reject(name, f"be one of {', '.join(map(repr, names))}", value, suggest_name(str(value), names).split(" Allowed")[0] if isinstance(value, str) and difflib.get_close_matches(value, names, n=1, cutoff=0.6) else "")
+        reject(
+            name,
+            f"be one of {', '.join(map(repr, names))}",
+            value,
+            suggest_name(str(value), names).split(" Allowed")[0]
+            if isinstance(value, str) and difflib.get_close_matches(value, names, n=1, cutoff=0.6)
+            else "",
+        )
     return value
 
 
@@ -129,7 +141,9 @@ def check_array(name: str, value: Any, *, dtype: Any, shape: tuple[int | None, .
         reject(name, "be a numpy array", value, remedy, error=TypeError)
     if value.dtype != np.dtype(dtype):
         reject(name, f"have dtype {np.dtype(dtype)}", value.dtype, remedy, error=TypeError)
-    if value.ndim != len(shape) or any(want is not None and want != have for want, have in zip(shape, value.shape, strict=True)):
+    if value.ndim != len(shape) or any(
+        want is not None and want != have for want, have in zip(shape, value.shape, strict=True)
+    ):
         wanted = ", ".join("any" if want is None else str(want) for want in shape)
         reject(name, f"have shape ({wanted})", value.shape, remedy)
     return np.ascontiguousarray(value)

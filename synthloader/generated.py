@@ -108,8 +108,13 @@ class GeneratedDataset(Dataset[Any]):
         version: str | None = None,
     ) -> None:
         if isinstance(real, Dataset) and getattr(real, "_is_mix", False):
-            reject("real", "be the dataset before it was mixed", type(real).__name__, "Pass the wrapped dataset itself.",
-                   error=TypeError)
+            reject(
+                "real",
+                "be the dataset before it was mixed",
+                type(real).__name__,
+                "Pass the wrapped dataset itself.",
+                error=TypeError,
+            )
         _check_protocol("generator", generator, Generator, "generate, keeps and fingerprint")
         for at, judge in enumerate(filters):
             _check_protocol(f"filters[{at}]", judge, Filter, "judge and fingerprint")
@@ -123,10 +128,16 @@ class GeneratedDataset(Dataset[Any]):
         if version is not None:
             check_type("version", version, str)
         if cache is not None and cache.persistent and variants is None:
-            reject("variants", "be given with a persistent cache", None,
-                   "variants=None makes fresh samples for ever, which no cache can hold: pass variants=4, say.")
+            reject(
+                "variants",
+                "be given with a persistent cache",
+                None,
+                "variants=None makes fresh samples for ever, which no cache can hold: pass variants=4, say.",
+            )
         stamps = StampBook(getattr(cache, "stamps_path", None))
-        self.source = real if isinstance(real, Source) else Source(real, adapter=adapter, version=version, stamps=stamps)
+        self.source = (
+            real if isinstance(real, Source) else Source(real, adapter=adapter, version=version, stamps=stamps)
+        )
         self.dataset = self.source.dataset
         if not len(self.source):
             reject("real", "have at least one item", 0, "The dataset is empty: check its paths and annotations.")
@@ -197,7 +208,14 @@ class GeneratedDataset(Dataset[Any]):
         return self.source.adapter.from_sample(sample, like=self.source.like)
 
     def make(
-        self, source: int, variant: int, /, *, target_class: int | None = None, index: int | None = None, collect: bool = False
+        self,
+        source: int,
+        variant: int,
+        /,
+        *,
+        target_class: int | None = None,
+        index: int | None = None,
+        collect: bool = False,
     ) -> Outcome:
         """Candidates of one (source, variant) until one is accepted.
 
@@ -228,9 +246,16 @@ class GeneratedDataset(Dataset[Any]):
         return self._make_key(self._aim(target_class), source, variant, attempt)
 
     def _find_candidate(
-        self, generator: Generator, lazy: _LazySource, source: int, variant: int, attempt: int, outcome: Outcome,
-        index: int | None, collect: bool,
-    ) -> tuple[CacheEntry, bytes]:  # fmt: skip
+        self,
+        generator: Generator,
+        lazy: _LazySource,
+        source: int,
+        variant: int,
+        attempt: int,
+        outcome: Outcome,
+        index: int | None,
+        collect: bool,
+    ) -> tuple[CacheEntry, bytes]:
         key = b""
         if self.cache is not None:
             key = self._make_key(generator, source, variant, attempt)
@@ -284,8 +309,10 @@ class GeneratedDataset(Dataset[Any]):
         if not isinstance(made, Sample):
             raise GenerationError(
                 f"{_name_of(generator)}.generate must return a Sample, got {type(made).__name__} at index {index}.",
-                index=index, fingerprint=generator.fingerprint, seed=self.seed,
-            )  # fmt: skip
+                index=index,
+                fingerprint=generator.fingerprint,
+                seed=self.seed,
+            )
         if source.target is not None and type(made.target) is not type(source.target):
             raise LabelContractError(
                 f"{_name_of(generator)} must return the kind of target that it was given, got "
@@ -315,7 +342,9 @@ class GeneratedDataset(Dataset[Any]):
                     if collect:
                         outcome.puts.append(("verdict", key, name, keep, of))
                     elif self._may_store():
-                        self._store(lambda cache, name=name, keep=keep, of=of: cache.put_verdict(key, name, keep, of=of))
+                        self._store(
+                            lambda cache, name=name, keep=keep, of=of: cache.put_verdict(key, name, keep, of=of)
+                        )
             who = _name_of(judge)
             outcome.judged.append((who, verdict.accepted))
             if not verdict.accepted:
@@ -391,7 +420,8 @@ class _LazySource:
 
     @cached_property
     def sample(self) -> Sample:
-        return self._source[self._index]
+        sample: Sample = self._source[self._index]
+        return sample
 
 
 def _make_pool(pool: Any, adapter: AnyAdapter | None, version: str | None, stamps: StampBook) -> Pool:

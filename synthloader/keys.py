@@ -59,7 +59,9 @@ def make_fingerprint(name: str, version: int, /, **parameters: Any) -> str:
         version: Raised by hand whenever the output for equal parameters changes.
         **parameters: Numbers, strings, None, and lists, tuples and dicts of these.
     """
-    listing = ", ".join(f"{key}={json.dumps(_plain(value), sort_keys=True)}" for key, value in sorted(parameters.items()))
+    listing = ", ".join(
+        f"{key}={json.dumps(_plain(value), sort_keys=True)}" for key, value in sorted(parameters.items())
+    )
     return f"{name}/{version}({listing})"
 
 

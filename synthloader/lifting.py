@@ -17,11 +17,18 @@ import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Subset
 
-__all__ = ["apply_transforms", "find_base", "has_lifted_transforms", "is_plain_reader", "preserve_random_state", "read_bare"]
+__all__ = [
+    "apply_transforms",
+    "find_base",
+    "has_lifted_transforms",
+    "is_plain_reader",
+    "preserve_random_state",
+    "read_bare",
+]
 
 
 def find_base(dataset: Any, index: int, /) -> tuple[Any, int, str]:
-    """Look through `Subset` and `ConcatDataset`: the dataset that holds the item, its index there, and the way to it."""
+    """Look through `Subset` and `ConcatDataset`: the dataset that holds the item, its index there, the way to it."""
     way = ""
     while True:
         if isinstance(dataset, Subset):
@@ -78,13 +85,13 @@ def is_plain_reader(dataset: Any, /) -> bool:
 @contextmanager
 def preserve_random_state() -> Iterator[None]:
     """Whatever is drawn inside from the global random states of Python, numpy and torch is undone at the end."""
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
         random.setstate(python_state)
-        np.random.set_state(numpy_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002
         torch.set_rng_state(torch_state)
         if cuda_states is not None:
             torch.cuda.set_rng_state_all(cuda_states)

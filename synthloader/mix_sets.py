@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from synthloader.checks import check_type, reject
 from synthloader.errors import LabelContractError
 from synthloader.generated import GeneratedDataset
 from synthloader.layout import Draw, SetShape
+from synthloader.lifting import find_base
 from synthloader.sample import Origin
 from synthloader.sources import Source
 
-__all__ = ["GeneratedSet", "PlainSet", "Served"]
+__all__ = ["GeneratedSet", "PlainSet", "Served", "find_source", "make_sets", "refuse_mix"]
 
 
 @dataclass
@@ -43,17 +46,25 @@ class GeneratedSet:
         """What a plan must know of it."""
         source = self.source
         return SetShape(
-            self.name, len(source), self.dataset.variants, own=self.own, aimable=self.dataset.can_aim,
-            find_groups=lambda: source.groups, find_classes=lambda: source.class_table,
-        )  # fmt: skip
+            self.name,
+            len(source),
+            self.dataset.variants,
+            own=self.own,
+            aimable=self.dataset.can_aim,
+            find_groups=lambda: source.groups,
+            find_classes=lambda: source.class_table,
+        )
 
     def serve(self, draw: Draw, index: int) -> Served:
         """Make what the position carries."""
         outcome = self.dataset.make(draw.source, draw.variant or 0, target_class=draw.target_class, index=index)
         served = Served(
-            hits=outcome.hits, misses=outcome.misses, source_reads=outcome.source_reads,
-            rejections=outcome.rejections, judged=outcome.judged,
-        )  # fmt: skip
+            hits=outcome.hits,
+            misses=outcome.misses,
+            source_reads=outcome.source_reads,
+            rejections=outcome.rejections,
+            judged=outcome.judged,
+        )
         sample = outcome.sample
         if sample is None:
             return served
@@ -73,9 +84,16 @@ class GeneratedSet:
         """The same generator and cache over fewer sources."""
         made = self.dataset
         return GeneratedDataset(
-            real, made.given_generator, adapter=made.adapter, filters=made.filters, cache=made.cache,
-            variants=made.variants, attempts=made.attempts, seed=made.seed, version=made.source.version,
-        )  # fmt: skip
+            real,
+            made.given_generator,
+            adapter=made.adapter,
+            filters=made.filters,
+            cache=made.cache,
+            variants=made.variants,
+            attempts=made.attempts,
+            seed=made.seed,
+            version=made.source.version,
+        )
 
 
 class PlainSet:
@@ -92,9 +110,13 @@ class PlainSet:
         """What a plan must know of it."""
         source = self.source
         return SetShape(
-            self.name, len(source), 1, own=False,
-            find_groups=lambda: source.groups, find_classes=lambda: source.class_table,
-        )  # fmt: skip
+            self.name,
+            len(source),
+            1,
+            own=False,
+            find_groups=lambda: source.groups,
+            find_classes=lambda: source.class_table,
+        )
 
     def serve(self, draw: Draw, index: int) -> Served:
         """Read what the position carries."""
@@ -105,3 +127,50 @@ class PlainSet:
     def restrict(self, real: Any) -> Any:
         """A foreign set cannot be split by the real one's sources."""
         raise TypeError("a set from foreign sources cannot be split with the real dataset")
+
+
+def find_source(real: Any, generated: Any) -> Source:
+    """The real dataset as a pool of samples, shared with a set that is made from it."""
+    parts = generated.values() if isinstance(generated, Mapping) else [generated]
+    for part in parts:
+        if isinstance(part, GeneratedDataset) and part.dataset is real:
+            return part.source
+    return Source(real, look=False)
+
+
+def make_sets(source: Source, generated: Any) -> list[GeneratedSet | PlainSet]:
+    """The sets of a mix, by name; a single one is called `generated`."""
+    named = generated if isinstance(generated, Mapping) else {"generated": generated}
+    if not named:
+        reject("generated", "have at least one set", generated, "Pass a GeneratedDataset, or ratio=0 beside one.")
+    sets: list[GeneratedSet | PlainSet] = []
+    for name, part in named.items():
+        check_type("a name of generated", name, str)
+        refuse_mix("generated", part)
+        if isinstance(part, GeneratedDataset):
+            sets.append(GeneratedSet(name, part, source))
+        elif hasattr(part, "__getitem__") and hasattr(part, "__len__"):
+            sets.append(PlainSet(name, part))
+        else:
+            reject("generated", "be a GeneratedDataset, a map-style dataset, or several by name", part, error=TypeError)
+    return sets
+
+
+def refuse_mix(name: str, dataset: Any) -> None:
+    """Refuse a dataset that is mixed already, also one that hides in a `Subset`."""
+    base = dataset
+    if (
+        hasattr(dataset, "__len__")
+        and hasattr(dataset, "__getitem__")
+        and not isinstance(dataset, Mapping)
+        and len(dataset)
+    ):
+        base = find_base(dataset, 0)[0]
+    if getattr(base, "_is_mix", False):
+        reject(
+            name,
+            "not be mixed already",
+            type(dataset).__name__,
+            "Make the mix once, outside of functions that are called again, or pass its real dataset: train.real.",
+            error=TypeError,
+        )

@@ -15,14 +15,11 @@ from torch.utils.data import Dataset, Sampler, Subset, get_worker_info
 from synthloader.checks import check_choice, check_int, check_number, check_type, reject
 from synthloader.epoch_index import EpochIndex
 from synthloader.errors import LabelContractError, ShortfallError
-from synthloader.generated import GeneratedDataset
 from synthloader.layout import Draw, PlanContext
-from synthloader.lifting import find_base
 from synthloader.mix_report import MixReport, build_report
-from synthloader.mix_sets import GeneratedSet, PlainSet, Served
+from synthloader.mix_sets import Served, find_source, make_sets, refuse_mix
 from synthloader.plans import Add, Plan
 from synthloader.sample import Origin
-from synthloader.sources import Source
 from synthloader.tally import Tally
 
 __all__ = ["MixedDataset"]
@@ -80,7 +77,7 @@ class MixedDataset(Dataset[Any]):
         mark: str | None = None,
         weight: float | None = None,
     ) -> None:
-        _refuse_mix("real", real)
+        refuse_mix("real", real)
         if not hasattr(real, "__getitem__") or not hasattr(real, "__len__"):
             reject("real", "have __getitem__ and __len__ (a map-style dataset)", real, error=TypeError)
         if not len(real):
@@ -99,8 +96,8 @@ class MixedDataset(Dataset[Any]):
             check_type("mark", mark, str)
         self.mark = mark
         self.weight = None if weight is None else check_number("weight", weight, minimum=0.0)
-        self.source = _find_source(real, generated)
-        self.sets = _make_sets(self.source, generated)
+        self.source = find_source(real, generated)
+        self.sets = make_sets(self.source, generated)
         context = PlanContext(
             num_real=len(real),
             sets=tuple(part.shape() for part in self.sets),
@@ -191,8 +188,12 @@ class MixedDataset(Dataset[Any]):
         """
         for name, mine in (("seed", self.seed), ("plan", repr(self.plan))):
             if state.get(name) != mine:
-                reject(f"state[{name!r}]", f"be this dataset's {mine}", state.get(name),
-                       "The state was saved with other arguments: an epoch would go on with other samples.")
+                reject(
+                    f"state[{name!r}]",
+                    f"be this dataset's {mine}",
+                    state.get(name),
+                    "The state was saved with other arguments: an epoch would go on with other samples.",
+                )
         self._tally.epoch = check_int("state['epoch']", state["epoch"], minimum=0)
 
     def report(self, *, reduce: bool = False) -> MixReport:
@@ -319,8 +320,9 @@ class MixedDataset(Dataset[Any]):
         if self.on_shortfall == "error":
             add(f"set/{name}/failed")
             raise ShortfallError(
-                f"nothing could be generated at index {at} of epoch {epoch} from source {draw.source} of set {name!r} "
-                f"({', '.join(sorted(set(reasons)))}). Raise attempts=, loosen the filters, or pass on_shortfall='real'."
+                f"nothing could be generated at index {at} of epoch {epoch} from source {draw.source} of set "
+                f"{name!r} ({', '.join(sorted(set(reasons)))}). Raise attempts=, loosen the filters, or pass "
+                f"on_shortfall='real'."
             )
         add(f"set/{name}/real_instead")
         return Served()
@@ -332,8 +334,10 @@ class MixedDataset(Dataset[Any]):
 
     def _count_outcome(self, name: str, served: Served, add: Callable[..., None]) -> None:
         for key, amount in (
-            ("cache_hits", served.hits), ("cache_misses", served.misses), ("source_reads_on_hit", served.source_reads)
-        ):  # fmt: skip
+            ("cache_hits", served.hits),
+            ("cache_misses", served.misses),
+            ("source_reads_on_hit", served.source_reads),
+        ):
             if amount:
                 add(f"set/{name}/{key}", amount)
         for who, accepted in served.judged:
@@ -424,44 +428,15 @@ class MixedDataset(Dataset[Any]):
         real = Subset(self.real, indices)
         generated = {part.name: part.restrict(real) for part in self.sets}
         return MixedDataset(
-            real, generated, plan=self.plan, seed=self.seed, on_shortfall=self.on_shortfall,
-            transforms=self.transforms, mark=self.mark, weight=self.weight,
-        )  # fmt: skip
-
-
-def _find_source(real: Any, generated: Any) -> Source:
-    parts = generated.values() if isinstance(generated, Mapping) else [generated]
-    for part in parts:
-        if isinstance(part, GeneratedDataset) and part.dataset is real:
-            return part.source
-    return Source(real, look=False)
-
-
-def _make_sets(source: Source, generated: Any) -> list[GeneratedSet | PlainSet]:
-    named = generated if isinstance(generated, Mapping) else {"generated": generated}
-    if not named:
-        reject("generated", "have at least one set", generated, "Pass a GeneratedDataset, or ratio=0 beside one.")
-    sets: list[GeneratedSet | PlainSet] = []
-    for name, part in named.items():
-        check_type("a name of generated", name, str)
-        _refuse_mix("generated", part)
-        if isinstance(part, GeneratedDataset):
-            sets.append(GeneratedSet(name, part, source))
-        elif hasattr(part, "__getitem__") and hasattr(part, "__len__"):
-            sets.append(PlainSet(name, part))
-        else:
-            reject("generated", "be a GeneratedDataset, a map-style dataset, or several by name", part, error=TypeError)
-    return sets
-
-
-def _refuse_mix(name: str, dataset: Any) -> None:
-    base = dataset
-    if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and not isinstance(dataset, Mapping) and len(dataset):
-        base = find_base(dataset, 0)[0]
-    if isinstance(base, MixedDataset):
-        reject(name, "not be mixed already", type(dataset).__name__,
-               "Make the mix once, outside of functions that are called again, or pass its real dataset: train.real.",
-               error=TypeError)
+            real,
+            generated,
+            plan=self.plan,
+            seed=self.seed,
+            on_shortfall=self.on_shortfall,
+            transforms=self.transforms,
+            mark=self.mark,
+            weight=self.weight,
+        )
 
 
 def _add_field(item: Any, name: str, value: torch.Tensor) -> Any:
@@ -472,7 +447,10 @@ def _add_field(item: Any, name: str, value: torch.Tensor) -> Any:
         return {**item, name: value}
     if isinstance(item, tuple) and item and isinstance(item[-1], dict):
         return (*item[:-1], _add_field(item[-1], name, value))
-    raise TypeError(f"mark and weight need items that are a dict or end in one, got {type(item).__name__}. Use train.is_generated(i).")
+    raise TypeError(
+        f"mark and weight need items that are a dict or end in one, got {type(item).__name__}. "
+        f"Use train.is_generated(i)."
+    )
 
 
 def _to_int(index: Any) -> int:
@@ -485,14 +463,19 @@ def _to_int(index: Any) -> int:
 
 
 def _has_rows(value: Any, count: int) -> bool:
-    return not isinstance(value, str | bytes | Mapping) and hasattr(value, "__len__") and hasattr(value, "__getitem__") and len(value) == count
+    return (
+        not isinstance(value, str | bytes | Mapping)
+        and hasattr(value, "__len__")
+        and hasattr(value, "__getitem__")
+        and len(value) == count
+    )
 
 
 def _describe_shortfall(short: Any) -> str:
     target = "" if short.target_class is None else f" of class {short.target_class}"
     return (
-        f"The plan asks for {short.asked} different samples{target} of set {short.name!r} in an epoch, and its variants x "
-        f"sources give {short.available}. Raise variants=, or lower the ratio."
+        f"The plan asks for {short.asked} different samples{target} of set {short.name!r} in an epoch, and its "
+        f"variants x sources give {short.available}. Raise variants=, or lower the ratio."
     )
 
 

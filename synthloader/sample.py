@@ -1,4 +1,4 @@
-"""One image with its label and everything that is known of it: `Sample`; and where a generated one came from: `Origin`."""
+"""One image with its label and everything known of it: `Sample`; where a generated one came from: `Origin`."""
 
 from __future__ import annotations
 
@@ -77,8 +77,13 @@ class Sample:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        image = check_array("image", self.image, dtype=np.uint8, shape=(None, None, 3),
-                            remedy="Images inside synthloader are uint8, (height, width, 3), RGB.")
+        image = check_array(
+            "image",
+            self.image,
+            dtype=np.uint8,
+            shape=(None, None, 3),
+            remedy="Images inside synthloader are uint8, (height, width, 3), RGB.",
+        )
         if image.size == 0:
             reject("image", "have at least one pixel", image.shape)
         object.__setattr__(self, "image", image)
@@ -141,8 +146,12 @@ class Sample:
 
 def _check_instances(target: Instances, size_hw: tuple[int, int]) -> None:
     if target.masks is not None and target.masks.shape[1:] != size_hw:
-        reject("masks", f"have the image's height and width {size_hw}", target.masks.shape[1:],
-               "Masks are drawn on the full image.")
+        reject(
+            "masks",
+            f"have the image's height and width {size_hw}",
+            target.masks.shape[1:],
+            "Masks are drawn on the full image.",
+        )
     if len(target) == 0:
         return
     height, width = size_hw
@@ -151,5 +160,9 @@ def _check_instances(target: Instances, size_hw: tuple[int, int]) -> None:
         boxes = target.boxes
         outside = (boxes[:, 0] < 0) | (boxes[:, 1] < 0) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
         row = int(np.flatnonzero(outside)[0])
-        reject(f"boxes[{row}]", f"lie inside the image of height {height} and width {width}", boxes[row].tolist(),
-               "Clip it to the image, or correct the annotation.")
+        reject(
+            f"boxes[{row}]",
+            f"lie inside the image of height {height} and width {width}",
+            boxes[row].tolist(),
+            "Clip it to the image, or correct the annotation.",
+        )

@@ -63,8 +63,13 @@ class Source(Sequence[Sample]):
         look: bool = True,
     ) -> None:
         if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
-            reject("dataset", "have __getitem__ and __len__ (a map-style dataset)", dataset,
-                   "Iterable datasets cannot be indexed: wrap the list of files instead.", error=TypeError)
+            reject(
+                "dataset",
+                "have __getitem__ and __len__ (a map-style dataset)",
+                dataset,
+                "Iterable datasets cannot be indexed: wrap the list of files instead.",
+                error=TypeError,
+            )
         self.dataset = dataset
         self.version = version
         self.stamps = stamps if stamps is not None else StampBook()
@@ -159,8 +164,12 @@ class Source(Sequence[Sample]):
         facts = self.facts(index)
         known = facts.file is not None and facts.annotation is not None
         if not known and self.version is None:
-            reject("version", f"be given for a persistent cache, because {type(self.dataset).__name__} does not name its files", None,
-                   "Pass version='...' and change it whenever the data changes; a stale cache could not be noticed otherwise.")
+            reject(
+                "version",
+                f"be given for a persistent cache, because {type(self.dataset).__name__} does not name its files",
+                None,
+                "Pass version='...', and change it whenever the data does: nothing else tells that a cache is stale.",
+            )
         file = self.stamps.stamp(facts.file) if facts.file is not None else ""
         annotation = json.dumps(facts.annotation, sort_keys=True, default=_to_text) if known else ""
         return hash_content([file, annotation, self.version or ""]).hex()
@@ -186,8 +195,7 @@ class Source(Sequence[Sample]):
             case ClassLabel(class_id=class_id):
                 return np.array([class_id], np.int64)
             case SemanticMask(mask=mask, ignore_index=ignored):
-                present = np.unique(mask).astype(np.int64)
-                return present[(present != 0) & (present != ignored)]
+                return np.setdiff1d(mask, [0, ignored]).astype(np.int64)
             case _:
                 return np.zeros(0, np.int64)
 
@@ -285,7 +293,9 @@ class Source(Sequence[Sample]):
 
     def _describe(self, index: int) -> str:
         facts = self.facts(index)
-        return f"while reading item {index} of {type(self.dataset).__name__}" + (f" ({facts.file})" if facts.file else "")
+        return f"while reading item {index} of {type(self.dataset).__name__}" + (
+            f" ({facts.file})" if facts.file else ""
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the first item, which another process reads for itself."""
@@ -297,10 +307,8 @@ def _read_nothing(item: Any) -> list[int]:
 
 
 def _read_facts(base: Any, at: int) -> ItemFacts:
-    if hasattr(base, "coco") and hasattr(base, "ids"):
-        facts = _read_coco(base, at)
-    else:
-        facts = _read_files(base, at)
+    read = _read_coco if hasattr(base, "coco") and hasattr(base, "ids") else _read_files
+    facts = read(base, at)
     if hasattr(base, "get_height_and_width"):
         height, width = base.get_height_and_width(at)
         facts = facts._replace(size_hw=(int(height), int(width)))
@@ -314,7 +322,10 @@ def _read_coco(base: Any, at: int) -> ItemFacts:
     name = str(record["file_name"])
     size = (int(record["height"]), int(record["width"])) if "height" in record and "width" in record else None
     return ItemFacts(
-        name, str(Path(getattr(base, "root", "")) / name), annotations, size,
+        name,
+        str(Path(getattr(base, "root", "")) / name),
+        annotations,
+        size,
         [int(annotation["category_id"]) for annotation in annotations if "category_id" in annotation],
     )
 
@@ -323,13 +334,13 @@ def _read_files(base: Any, at: int) -> ItemFacts:
     """Facts of a dataset that lists its files as `samples` of (path, class), or as `images` beside `targets`."""
     count = len(base) if hasattr(base, "__len__") else -1
     root = getattr(base, "root", None)
-    samples = getattr(base, "samples", None)
-    targets = getattr(base, "targets", None)
+    samples: Any = getattr(base, "samples", None)
+    targets: Any = getattr(base, "targets", None)
     label = [int(targets[at])] if _is_list_of_ints(targets, count) else None
     if _is_sized(samples, count) and isinstance(samples[at], tuple | list) and isinstance(samples[at][0], str | Path):
         file = str(samples[at][0])
         return ItemFacts(_shorten(file, root), file, list(map(str, samples[at][1:])), None, label)
-    files = getattr(base, "images", None)
+    files: Any = getattr(base, "images", None)
     if _is_sized(files, count) and isinstance(files[at], str | Path):
         file = str(files[at])
         beside = targets[at] if _is_sized(targets, count) else None

@@ -18,7 +18,9 @@ from synthloader.targets import ClassLabel, Instances, SemanticMask
 SIZES_HW = ((48, 64), (64, 48), (40, 40))
 
 
-def draw_scene(number: int, *, num_objects: int | None = None, size_hw: tuple[int, int] | None = None) -> dict[str, Any]:
+def draw_scene(
+    number: int, *, num_objects: int | None = None, size_hw: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """A textured background with filled ellipses: image, boxes, labels 1..3, masks; a function of the number."""
     rng = np.random.default_rng([number, 77])
     height, width = size_hw or SIZES_HW[number % len(SIZES_HW)]
@@ -63,7 +65,9 @@ class ScenesDataset(Dataset[Any]):
             "boxes": torch.from_numpy(scene["boxes"]),
             "labels": torch.from_numpy(scene["labels"]),
             "image_id": index,
-            "area": torch.from_numpy((scene["boxes"][:, 2] - scene["boxes"][:, 0]) * (scene["boxes"][:, 3] - scene["boxes"][:, 1])),
+            "area": torch.from_numpy(
+                (scene["boxes"][:, 2] - scene["boxes"][:, 0]) * (scene["boxes"][:, 3] - scene["boxes"][:, 1])
+            ),
             "iscrowd": torch.zeros(len(scene["labels"]), dtype=torch.int64),
             "camera": "north",
             "confidence": torch.arange(len(scene["labels"]), dtype=torch.float32),
@@ -135,11 +139,10 @@ class RejectBy:
 class TwoClasses(Dataset[Any]):
     """Detection items of which one in ten holds the rare class 2; knows its classes."""
 
-    class_to_idx = {"common": 1, "rare": 2}
-    classes = ["common", "rare"]
-
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, numbers: tuple[int, int] = (1, 2)) -> None:
         self.count = count
+        self.classes = ["common", "rare"]
+        self.class_to_idx = dict(zip(self.classes, numbers, strict=True))
 
     def __len__(self) -> int:
         return self.count

@@ -28,11 +28,25 @@ def make_mix(count: int = 9, plan: Plan | None = None) -> MixedDataset:
 class TestMixedBatchSampler:
     @settings(max_examples=150, deadline=None)
     @given(
-        count=st.integers(1, 60), ratio=st.floats(0, 5), batch_size=st.integers(1, 20), replicas=st.integers(1, 4),
-        replace=st.booleans(), drop_last=st.booleans(), shuffle=st.booleans(), epoch=st.integers(0, 5),
-    )  # fmt: skip
+        count=st.integers(1, 60),
+        ratio=st.floats(0, 5),
+        batch_size=st.integers(1, 20),
+        replicas=st.integers(1, 4),
+        replace=st.booleans(),
+        drop_last=st.booleans(),
+        shuffle=st.booleans(),
+        epoch=st.integers(0, 5),
+    )
     def test_every_batch_of_every_rank_holds_the_ratio_to_within_one_item(
-        self, count: int, ratio: float, batch_size: int, replicas: int, replace: bool, drop_last: bool, shuffle: bool, epoch: int
+        self,
+        count: int,
+        ratio: float,
+        batch_size: int,
+        replicas: int,
+        replace: bool,
+        drop_last: bool,
+        shuffle: bool,
+        epoch: int,
     ) -> None:
         train = make_mix(count, Replace(ratio) if replace else Add(ratio))
         train.set_epoch(epoch)
@@ -85,13 +99,19 @@ class TestMixedBatchSampler:
 
     @pytest.mark.parametrize("num_workers", [0, 2])
     @pytest.mark.parametrize("persistent", [False, True])
-    def test_a_loader_asks_for_one_epoch_after_the_other_and_nothing_warns(self, num_workers: int, persistent: bool) -> None:
+    def test_a_loader_asks_for_one_epoch_after_the_other_and_nothing_warns(
+        self, num_workers: int, persistent: bool
+    ) -> None:
         train = make_mix()
         loader = DataLoader(
-            train, batch_sampler=MixedBatchSampler(train, 4), num_workers=num_workers, collate_fn=keep_items,
-            persistent_workers=persistent and num_workers > 0, generator=torch.Generator(),
+            train,
+            batch_sampler=MixedBatchSampler(train, 4),
+            num_workers=num_workers,
+            collate_fn=keep_items,
+            persistent_workers=persistent and num_workers > 0,
+            generator=torch.Generator(),
             multiprocessing_context="fork" if num_workers else None,
-        )  # fmt: skip
+        )
         for epoch in range(3):
             list(loader)
             assert train.epoch == epoch
@@ -118,10 +138,13 @@ class TestMixedBatchSampler:
         ("options", "message"),
         [
             ({"batch_size": 0}, "batch_size must be at least 1, got batch_size=0."),
-            ({"num_replicas": 2}, "rank must be given together with num_replicas, got rank=None. Leave both out for global batches."),
+            (
+                {"num_replicas": 2},
+                "rank must be given together with num_replicas, got rank=None. Leave both out for global batches.",
+            ),
             ({"num_replicas": 2, "rank": 2}, "rank must be below num_replicas=2, got rank=2."),
         ],
-    )  # fmt: skip
+    )
     def test_wrong_arguments(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             MixedBatchSampler(make_mix(), **{"batch_size": 4, **options})
@@ -165,9 +188,15 @@ class TestEpochSampler:
             train.set_epoch(0)
             sampler = EpochSampler(RandomSampler(nested, generator=torch.Generator()), train)
             loader = DataLoader(
-                nested, 4, sampler=sampler, num_workers=2, collate_fn=keep_items, persistent_workers=True,
-                generator=torch.Generator(), multiprocessing_context="fork",
-            )  # fmt: skip
+                nested,
+                4,
+                sampler=sampler,
+                num_workers=2,
+                collate_fn=keep_items,
+                persistent_workers=True,
+                generator=torch.Generator(),
+                multiprocessing_context="fork",
+            )
             alone = make_mix()
             for epoch in range(2):
                 served = sorted(describe(item) for batch in loader for item in batch)

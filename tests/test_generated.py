@@ -77,7 +77,10 @@ class TestWhatIsMade:
 
     def test_a_sample_is_a_function_of_seed_source_and_variant(self) -> None:
         real = ScenesDataset(5)
-        first, second = GeneratedDataset(real, Shade(), variants=3, seed=1), GeneratedDataset(real, Shade(), variants=3, seed=1)
+        first, second = (
+            GeneratedDataset(real, Shade(), variants=3, seed=1),
+            GeneratedDataset(real, Shade(), variants=3, seed=1),
+        )
         forwards = [describe(first[index]) for index in range(15)]
         backwards = [describe(second[index]) for index in reversed(range(15))]
         assert forwards == backwards[::-1]
@@ -86,7 +89,10 @@ class TestWhatIsMade:
 
     def test_a_subset_makes_the_same_versions_of_the_same_sources(self) -> None:
         real = ScenesDataset(5)
-        whole, part = GeneratedDataset(real, Shade(), variants=2), GeneratedDataset(Subset(real, [3, 1]), Shade(), variants=2)
+        whole, part = (
+            GeneratedDataset(real, Shade(), variants=2),
+            GeneratedDataset(Subset(real, [3, 1]), Shade(), variants=2),
+        )
         assert [describe(part[index]) for index in range(4)] == [describe(whole[index]) for index in (6, 7, 2, 3)]
 
     def test_variants_none_is_fresh_for_ever(self) -> None:
@@ -100,7 +106,9 @@ class TestWhatIsMade:
 
     def test_the_pool_is_what_is_drawn_from(self) -> None:
         generated = GeneratedDataset(ScenesDataset(3), CopyPaste(), variants=4, pool=Subset(ScenesDataset(9), [7, 8]))
-        drawn = {name.partition("#")[0] for index in range(12) for name in (generated.sample(index).origin or _no()).drawn}
+        drawn = {
+            name.partition("#")[0] for index in range(12) for name in (generated.sample(index).origin or _no()).drawn
+        }
         assert drawn <= {"7", "8"}
 
 
@@ -125,7 +133,9 @@ class TestAttempts:
         assert outcome.sample is None
         assert outcome.rejections == [("Failing", "no donor")] * 2
 
-    @pytest.mark.parametrize("result", [lambda source: source, lambda source: source.edit(image=source.image.copy(), target=source.target)])
+    @pytest.mark.parametrize(
+        "result", [lambda source: source, lambda source: source.edit(image=source.image.copy(), target=source.target)]
+    )
     def test_an_unchanged_source_is_never_counted_as_generated(self, result: Any) -> None:
         outcome = GeneratedDataset(ScenesDataset(3), Failing(result)).make(0, 0)
         assert outcome.sample is None
@@ -145,7 +155,9 @@ class TestTheContract:
         )
 
     def test_another_kind_of_target_is_refused(self) -> None:
-        with pytest.raises(LabelContractError, match=r"^Failing must return the kind of target that it was given, got ClassLabel"):
+        with pytest.raises(
+            LabelContractError, match=r"^Failing must return the kind of target that it was given, got ClassLabel"
+        ):
             GeneratedDataset(ScenesDataset(3), Failing(lambda source: source.replace(target=ClassLabel(1))))[0]
 
     def test_what_is_no_sample_is_a_generation_error(self) -> None:
@@ -197,7 +209,9 @@ class TestCache:
         real, cache = ScenesDataset(6), MemoryCache()
         Counting.calls = 0
         for share in (0.2, 0.6, 0.2):
-            generated = GeneratedDataset(real, Counting(), filters=[RejectBy(share=share)], cache=cache, variants=2, attempts=1)
+            generated = GeneratedDataset(
+                real, Counting(), filters=[RejectBy(share=share)], cache=cache, variants=2, attempts=1
+            )
             accepted = [generated.make(index // 2, index % 2).sample is not None for index in range(12)]
             alone = GeneratedDataset(real, Shade(), filters=[RejectBy(share=share)], variants=2, attempts=1)
             assert accepted == [alone.make(index // 2, index % 2).sample is not None for index in range(12)]
@@ -257,9 +271,13 @@ class TestCache:
 
     def test_a_persistent_cache_needs_variants_and_a_version(self, tmp_path: Path) -> None:
         cache = LMDBCache(tmp_path / "cache")
-        with pytest.raises(ValueError, match=r"^variants must be given with a persistent cache, got variants=None\. .*pass variants=4"):
+        with pytest.raises(
+            ValueError, match=r"^variants must be given with a persistent cache, got variants=None\. .*pass variants=4"
+        ):
             GeneratedDataset(ScenesDataset(3), Shade(), cache=cache)
-        with pytest.raises(ValueError, match=r"^version must be given for a persistent cache, because ScenesDataset does not name"):
+        with pytest.raises(
+            ValueError, match=r"^version must be given for a persistent cache, because ScenesDataset does not name"
+        ):
             GeneratedDataset(ScenesDataset(3), Shade(), cache=cache, variants=2)
         made = GeneratedDataset(ScenesDataset(3), Shade(), cache=cache, variants=2, version="1")
         assert made.make_cache_key(0, 0) != GeneratedDataset(
@@ -275,7 +293,9 @@ class TestCache:
         real = Odd(3)
         generated = GeneratedDataset(real, Shade(), cache=MemoryCache(), variants=1)
         for _ in range(2):
-            assert [generated[index][1]["camera"] for index in range(3)] == [Path("north") / str(index) for index in range(3)]
+            assert [generated[index][1]["camera"] for index in range(3)] == [
+                Path("north") / str(index) for index in range(3)
+            ]
         assert generated.make(1, 0).source_reads == 1
         train = MixedDataset(real, generated, ratio=1.0)
         for index in range(3, 6):
@@ -300,14 +320,22 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("options", "kind", "message"),
         [
-            ({"generator": Shade}, TypeError, "generator must have generate, keeps and fingerprint, got generator=<class 'tests.scenes.Shade'>. Pass an instance, not the class."),
+            (
+                {"generator": Shade},
+                TypeError,
+                "generator must have generate, keeps and fingerprint, got generator=<class 'tests.scenes.Shade'>. Pass an instance, not the class.",
+            ),
             ({"variants": 0}, ValueError, "variants must be at least 1, got variants=0."),
             ({"attempts": 0}, ValueError, "attempts must be at least 1, got attempts=0."),
             ({"seed": 1.5}, TypeError, "seed must be an integer, got seed=1.5."),
             ({"filters": [3]}, TypeError, "filters[0] must have judge and fingerprint, got filters[0]=3."),
-            ({"real": []}, ValueError, "real must have at least one item, got real=0. The dataset is empty: check its paths and annotations."),
+            (
+                {"real": []},
+                ValueError,
+                "real must have at least one item, got real=0. The dataset is empty: check its paths and annotations.",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_arguments(self, options: dict[str, Any], kind: type[Exception], message: str) -> None:
         with pytest.raises(kind) as caught:
             GeneratedDataset(**{"real": ScenesDataset(3), "generator": Shade(), **options})

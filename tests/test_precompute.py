@@ -78,7 +78,9 @@ def test_training_then_finds_everything(tmp_path: Path) -> None:
     generated = make_generated(tmp_path / "cache", CopyPaste(num_range=(1, 2)), filters=())
     precompute(generated, progress=False)
     train = MixedDataset(generated.dataset, generated, ratio=1.0)
-    plain = MixedDataset(generated.dataset, make_generated(tmp_path / "other", CopyPaste(num_range=(1, 2)), filters=()), ratio=1.0)
+    plain = MixedDataset(
+        generated.dataset, make_generated(tmp_path / "other", CopyPaste(num_range=(1, 2)), filters=()), ratio=1.0
+    )
     for index in range(8, 16):
         assert describe(train[index]) == describe(plain[index])
     part = train.report().sets["generated"]
@@ -99,9 +101,12 @@ def test_it_resumes_to_exactly_the_same_set(tmp_path: Path, num_workers: int, ki
     code = SCRIPT.format(root=str(root), folder=str(stopped), workers=num_workers)
     (tmp_path / "run.py").write_text(code)
     process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "run.py")], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        [sys.executable, str(tmp_path / "run.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     assert process.stdout is not None
     with process.stdout:
         assert process.stdout.readline() == "start\n"
@@ -163,10 +168,16 @@ def test_a_balance_plan_is_filled_for_each_class_it_aims_at(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cache": None}, "generated must have a cache to fill, got generated=None. Pass cache=LMDBCache('cache/train') to GeneratedDataset."),
-        ({"cache": MemoryCache(), "variants": None}, "variants must be given to fill a cache, got variants=None. Pass variants=4, say, to GeneratedDataset."),
+        (
+            {"cache": None},
+            "generated must have a cache to fill, got generated=None. Pass cache=LMDBCache('cache/train') to GeneratedDataset.",
+        ),
+        (
+            {"cache": MemoryCache(), "variants": None},
+            "variants must be given to fill a cache, got variants=None. Pass variants=4, say, to GeneratedDataset.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_it_needs(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     write_coco(tmp_path, 3)
     real = CocoDataset(tmp_path / "images", tmp_path / "annotations.json")

@@ -21,9 +21,7 @@ PLANS = [Add(0.7), Replace(1.0), Balance(9)]
 
 def make_mix(plan: Plan = PLANS[0], *, generator: Any = None, on_shortfall: str = "repeat") -> MixedDataset:
     real = ScenesDataset(8)
-    made = GeneratedDataset(
-        real, generator or Shade(), filters=[RejectBy(share=0.4)], variants=3, attempts=1, seed=5
-    )
+    made = GeneratedDataset(real, generator or Shade(), filters=[RejectBy(share=0.4)], variants=3, attempts=1, seed=5)
     return MixedDataset(real, made, plan=plan, mark="is_generated", on_shortfall=on_shortfall, seed=2)
 
 
@@ -49,7 +47,9 @@ def test_forked_workers_give_the_stream_of_the_main_process(plan: Plan, num_work
     assert read_stream(make_mix(plan), num_workers=num_workers, start_method="fork") == read_stream(make_mix(plan))
 
 
-@pytest.mark.parametrize("num_workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "num_workers", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_spawned_workers_give_the_stream_of_the_main_process(num_workers: int) -> None:
     train = make_mix(generator=CopyPaste(num_range=(1, 2)))
     alone = read_stream(make_mix(generator=CopyPaste(num_range=(1, 2))))
@@ -59,7 +59,9 @@ def test_spawned_workers_give_the_stream_of_the_main_process(num_workers: int) -
 @pytest.mark.parametrize("plan", PLANS, ids=repr)
 def test_two_ranks_together_fetch_what_one_does(plan: Plan) -> None:
     alone = read_stream(make_mix(plan))
-    ranks = [read_stream(make_mix(plan), num_workers=2, start_method="fork", num_replicas=2, rank=rank) for rank in (0, 1)]
+    ranks = [
+        read_stream(make_mix(plan), num_workers=2, start_method="fork", num_replicas=2, rank=rank) for rank in (0, 1)
+    ]
     for epoch, batches in enumerate(alone):
         items = [item for batch in batches for item in batch]
         served = [item for rank in ranks for batch in rank[epoch] for item in batch]
@@ -72,7 +74,9 @@ def test_a_distributed_sampler_on_two_ranks_gives_the_union_too() -> None:
     def read(**ranks: int) -> list[Any]:
         train = make_mix()
         inner = DistributedSampler(train, **ranks)
-        loader = DataLoader(train, sampler=EpochSampler(inner, train), collate_fn=keep_items, generator=torch.Generator())
+        loader = DataLoader(
+            train, sampler=EpochSampler(inner, train), collate_fn=keep_items, generator=torch.Generator()
+        )
         return [describe(item) for _ in range(2) for batch in loader for item in batch]
 
     alone = read(num_replicas=1, rank=0)
@@ -86,9 +90,13 @@ def test_a_stateful_loader_goes_on_in_the_middle_of_an_epoch(num_workers: int, s
     def make_loader() -> StatefulDataLoader[Any]:
         train = make_mix()
         return StatefulDataLoader(
-            train, batch_sampler=MixedBatchSampler(train, 4), num_workers=num_workers, collate_fn=keep_items,
-            multiprocessing_context="fork" if num_workers else None, generator=torch.Generator(),
-        )  # fmt: skip
+            train,
+            batch_sampler=MixedBatchSampler(train, 4),
+            num_workers=num_workers,
+            collate_fn=keep_items,
+            multiprocessing_context="fork" if num_workers else None,
+            generator=torch.Generator(),
+        )
 
     def read(loader: Any) -> list[Any]:
         return [[describe(item) for item in batch] for batch in loader]
@@ -129,9 +137,15 @@ def test_an_epoch_sampler_goes_on_in_the_middle_of_an_epoch() -> None:
 def test_set_epoch_reaches_persistent_workers() -> None:
     train, alone = make_mix(), make_mix()
     loader = DataLoader(
-        train, 4, shuffle=False, num_workers=2, persistent_workers=True, multiprocessing_context="fork",
-        collate_fn=keep_items, generator=torch.Generator(),
-    )  # fmt: skip
+        train,
+        4,
+        shuffle=False,
+        num_workers=2,
+        persistent_workers=True,
+        multiprocessing_context="fork",
+        collate_fn=keep_items,
+        generator=torch.Generator(),
+    )
     for epoch in (0, 1, 7):
         train.set_epoch(epoch)
         alone.set_epoch(epoch)
