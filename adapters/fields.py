@@ -124,11 +124,9 @@ def make_array(array: np.ndarray, form: str, /, *, size_hw: tuple[int, int]) -> 
     if kind == "ndarray":
         return _cast(array, np.dtype(rest[0])) if rest[0] not in "US" else array.astype(rest[0])
     dtype: torch.dtype = getattr(torch, rest[0])
-    if not dtype.is_floating_point and not dtype.is_complex:
-        array = _cast(array, np.dtype(rest[0]))
-    else:
-        array = np.array(array)
-    tensor = torch.from_numpy(array).to(device=rest[1], dtype=dtype)
+    is_whole = not dtype.is_floating_point and not dtype.is_complex
+    owned = _cast(array, np.dtype(rest[0])) if is_whole else np.array(array)
+    tensor = torch.from_numpy(owned).to(device=rest[1], dtype=dtype)
     if kind == "Tensor":
         return tensor
     from torchvision import tv_tensors  # type: ignore[import-untyped, unused-ignore]

@@ -57,7 +57,7 @@ def read_image(image: Any, /, *, name: str) -> tuple[np.ndarray, str]:
         if plain.ndim not in (2, 3) or (plain.ndim == 3 and plain.shape[0] not in (1, 3)):
             reject(name, "have shape (3, H, W), (1, H, W) or (H, W)", image)
         axes = "HW" if plain.ndim == 2 else f"HW{plain.shape[0]}"
-        pixels = _to_8_bit(plain, name).numpy()
+        pixels = _to_8_bit((plain.float() if plain.is_floating_point() else plain).numpy(), name)
         if axes == "HW3":
             last = pixels.transpose(1, 2, 0)
             pixels = last if last.flags.c_contiguous else cv2.merge([pixels[0], pixels[1], pixels[2]])
@@ -65,7 +65,7 @@ def read_image(image: Any, /, *, name: str) -> tuple[np.ndarray, str]:
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
             reject(name, "have shape (H, W, 3), (H, W, 1) or (H, W)", image)
         axes = "HW" if image.ndim == 2 else f"HW{image.shape[2]}"
-        pixels = image if image.dtype == np.uint8 else _to_8_bit(torch.from_numpy(np.array(image)), name).numpy()
+        pixels = _to_8_bit(image, name)
     else:
         reject(name, "be a PIL image, a tensor or an array", image, error=TypeError)
     if pixels.size == 0:
@@ -96,32 +96,43 @@ def write_image(pixels: np.ndarray, /, *, like: Any, axes: str | None) -> Any:
         return PIL.Image.fromarray(pixels)
     if isinstance(like, np.ndarray):
         shaped = pixels[..., None] if axes == "HW1" else pixels
-        return shaped if like.dtype == np.uint8 else (shaped / like.dtype.type(255)).astype(like.dtype)
+        return shaped if like.dtype == np.uint8 else _to_floats(shaped, like.dtype)
     if axes == "HW3" and like.is_contiguous():
         planes = np.empty((3, *pixels.shape[:2]), np.uint8)
         cv2.split(pixels, [planes[0], planes[1], planes[2]])
-        tensor = torch.from_numpy(planes)
-    elif axes == "HW3":
-        tensor = torch.from_numpy(pixels).permute(2, 0, 1)
-    else:
-        tensor = torch.from_numpy(pixels[None] if axes == "HW1" else pixels)
+        pixels = planes
+    elif axes == "HW1":
+        pixels = pixels[None]
+    values = pixels
     if like.dtype != torch.uint8:
-        tensor = tensor.to(like.dtype).div_(255)
-    tensor = tensor.to(like.device)
+        values = _to_floats(pixels, np.dtype(np.float64 if like.dtype == torch.float64 else np.float32))
+    tensor = torch.from_numpy(values)
+    if axes == "HW3" and not like.is_contiguous():
+        tensor = tensor.permute(2, 0, 1)
+    tensor = tensor.to(device=like.device, dtype=like.dtype)
     return tensor if type(like) is torch.Tensor else tensor.as_subclass(type(like))
 
 
-def _to_8_bit(values: torch.Tensor, name: str) -> torch.Tensor:
-    if values.dtype == torch.uint8:
+def _to_8_bit(values: np.ndarray, name: str) -> np.ndarray:
+    """The 8-bit levels of an image; without torch, whose threads wait for each other on a busy machine."""
+    if values.dtype == np.uint8:
         return values
-    if not values.is_floating_point():
+    if values.dtype.kind != "f":
         reject(name, "be uint8, or float in 0..1", values, "Convert it to uint8 in the dataset.", error=TypeError)
-    if values.numel() == 0:
-        return values.to(torch.uint8)
-    low, high = (float(bound) for bound in torch.aminmax(values))
+    if values.size == 0:
+        return values.astype(np.uint8)
+    low, high = float(values.min()), float(values.max())
     if not (low >= -_HALF_A_LEVEL and high <= 1 + _HALF_A_LEVEL):
         reject(f"the values of {name}", "lie in 0..1", [round(low, 4), round(high, 4)], _TWO_WAYS_OUT)
-    return values.to(torch.float32).mul(255).round_().clamp_(0, 255).to(torch.uint8)
+    levels: np.ndarray = np.multiply(values, 255, dtype=np.float32)
+    np.rint(np.clip(levels, 0, 255, out=levels), out=levels)
+    return levels.astype(np.uint8)
+
+
+def _to_floats(pixels: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    """Levels in 0..1, the same that torchvision's `ToTensor` gives."""
+    floats: np.ndarray = np.divide(pixels, 255, dtype=np.promote_types(dtype, np.float32))
+    return floats.astype(dtype, copy=False)
 
 
 def _find_axes(image: Any) -> str:

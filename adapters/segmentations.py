@@ -7,7 +7,6 @@ from typing import Any
 import cv2
 import numpy as np
 import xxhash
-from pycocotools import mask as coco_mask  # type: ignore[import-untyped, unused-ignore]
 
 from synthloader.checks import reject
 
@@ -84,8 +83,7 @@ def _draw(mask: np.ndarray, segmentation: Any, name: str) -> None:
         polygons = [part for part in segmentation if _is_polygon(part)]
         if odd := [part for part in polygons if len(part) % 2]:
             reject(name, "have two numbers for every corner", odd[0], "Correct the annotation.")
-        runs = coco_mask.frPyObjects(polygons, height, width)
-        counts = _decompress((coco_mask.merge(runs) if len(runs) > 1 else runs[0])["counts"])
+        counts = _draw_polygons(polygons, height, width)
     else:
         given, size = segmentation["counts"], segmentation.get("size")
         if size is None or list(size) != [height, width]:
@@ -106,6 +104,15 @@ def _draw(mask: np.ndarray, segmentation: Any, name: str) -> None:
     for start, end in zip((starts - first * height).tolist(), (ends - first * height).tolist(), strict=True):
         columns[start:end] = True
     mask[:, first:last] = columns.reshape(-1, height).T
+
+
+def _draw_polygons(polygons: list[Any], height: int, width: int) -> np.ndarray:
+    """Run lengths of the polygons' union, rasterised by pycocotools."""
+    from pycocotools import mask as coco_mask  # type: ignore[import-untyped, unused-ignore]
+
+    runs: Any = coco_mask.frPyObjects(polygons, height, width)
+    merged: Any = coco_mask.merge(runs) if len(runs) > 1 else runs[0]
+    return _decompress(merged["counts"])
 
 
 def _decompress(counts: bytes) -> np.ndarray:

@@ -286,7 +286,10 @@ def _read_part(reader: TreeReader, node: Any, part: str, before: Mapping[str, An
         case "fields":
             return _read_fields(reader, node)
         case _:
-            return reader.read(node)
+            values = reader.read(node)
+            if not isinstance(values, dict):
+                raise ValueError(f"{part} is no dict")
+            return values
 
 
 def _is_same_part(sample: Sample, other: Sample, part: str) -> bool:

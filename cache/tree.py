@@ -184,8 +184,7 @@ class TreeReader:
             raise ValueError(f"an array cannot have the shape {shape!r}")
         if math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError(f"an array of shape {shape!r} and type {dtype} has not {len(data)} bytes")
-        view: np.ndarray = np.ndarray(tuple(shape), dtype, buffer=data)
-        return view.copy()
+        return np.array(np.ndarray(tuple(shape), dtype, buffer=data))
 
 
 def _describe_dtype(dtype: np.dtype[Any]) -> str:

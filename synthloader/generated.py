@@ -13,6 +13,7 @@ import torch
 import torch.distributed
 from torch.utils.data import Dataset, get_worker_info
 
+from synthloader.cache.record import UNSTORED_FIELDS
 from synthloader.checks import check_count, check_int, check_type, reject
 from synthloader.errors import (
     CacheCorruptError,
@@ -34,9 +35,6 @@ from synthloader.targets import Target
 __all__ = ["GeneratedDataset", "Outcome"]
 
 _LOGGER = logging.getLogger("synthloader.generated")
-
-UNSTORED_FIELDS = "__unstored__"
-"""Key in `Sample.fields` under which a cache names the fields that it could not keep."""
 
 
 @dataclass

@@ -224,7 +224,8 @@ class Adapter(Protocol[Native]):
 
     * `recognize(dataset, items) -> adapter | None`, a class method: the adapter for these untransformed items, or None
       when the format is another (see `synthloader.registry`);
-    * `read_class_ids(item) -> list[int]`: the classes of a native item, for the counts of the report.
+    * `read_class_ids(item) -> list[int]`: the classes of a native item, for the counts of the report;
+    * `complete(items) -> adapter`: a copy that has learned what was left open from a few untransformed items.
 
     Attributes:
         fingerprint: Name, version and options: changes when the sample made from an item would.

@@ -9,18 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from synthloader.checks import reject, suggest_name
 from synthloader.protocols import AnyAdapter
 
 __all__ = ["find_adapter", "find_plugin", "list_plugins", "register_adapter", "register_plugin", "to_snake_case"]
 
+AdapterKind = TypeVar("AdapterKind", bound=type)
+
 _ADAPTERS: list[Any] = []
 _PLUGINS: dict[str, dict[str, Any]] = {}
 
 
-def register_adapter(adapter: type, /) -> type:
+def register_adapter(adapter: AdapterKind, /) -> AdapterKind:
     """Class decorator: offer this adapter's `recognize(dataset, items)` to datasets whose format is not stated."""
     if adapter not in _ADAPTERS:
         _ADAPTERS.append(adapter)

@@ -73,12 +73,13 @@ class Source(Sequence[Sample]):
         self.dataset = dataset
         self.version = version
         self.stamps = stamps if stamps is not None else StampBook()
-        self._adapter = adapter
+        self._given = adapter
+        self._adapter = None if hasattr(adapter, "complete") else adapter
         self._like: Any = None
         self._has_like = False
         self._identity: str | None = None
         self._reads_class_ids: Callable[[Any], list[int]] | None = None
-        if look and adapter is None and len(dataset) and is_plain_reader(dataset):
+        if look and self._adapter is None and len(dataset) and is_plain_reader(dataset):
             self._look()
 
     @property
@@ -288,7 +289,8 @@ class Source(Sequence[Sample]):
             return
         with preserve_random_state():
             items = [self.read(place) for place in self._probes]
-            self._adapter = find_adapter(self.dataset, items)
+            complete = getattr(self._given, "complete", None)
+            self._adapter = complete(items) if complete is not None else find_adapter(self.dataset, items)
         self._like, self._has_like = items[0], True
 
     def _describe(self, index: int) -> str:
@@ -324,7 +326,7 @@ def _read_coco(base: Any, at: int) -> ItemFacts:
     return ItemFacts(
         name,
         str(Path(getattr(base, "root", "")) / name),
-        annotations,
+        [record, annotations],
         size,
         [int(annotation["category_id"]) for annotation in annotations if "category_id" in annotation],
     )

@@ -154,11 +154,11 @@ def test_a_changed_pool_is_said_before_any_work(tmp_path: Path, caplog: pytest.L
 
 
 def test_a_balance_plan_is_filled_for_each_class_it_aims_at(tmp_path: Path) -> None:
-    generated = make_generated(tmp_path / "cache", CopyPaste(num_range=(1, 1)), filters=(), variants=2)
+    generated = make_generated(tmp_path / "cache", CopyPaste(num_range=(1, 1)), filters=(), variants=4)
     plan = Balance(12, count="images")
     train = MixedDataset(generated.dataset, generated, plan=plan)
     report = precompute(generated, progress=False, target_classes=[1, 2, 3])
-    assert report.total == 16 * 3
+    assert report.total == 32 * 3
     for index in range(8, len(train)):
         train[index]
     assert train.report().sets["generated"].cache_misses == 0

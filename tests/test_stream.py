@@ -16,6 +16,12 @@ from synthloader.mixed import MixedDataset
 from synthloader.plans import Add, Balance, Plan, Replace
 from tests.scenes import RejectBy, ScenesDataset, Shade, describe, keep_items
 
+# The machine that tests may have fewer cores than the loader has workers.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+    pytest.mark.filterwarnings("ignore:.set_vital. is deprecated"),  # torchdata calls it
+]
+
 PLANS = [Add(0.7), Replace(1.0), Balance(9)]
 
 
@@ -173,5 +179,6 @@ def test_workers_that_run_ahead_serve_the_epoch_of_the_index() -> None:
     batches = [list(sampler) for _ in range(2)]
     train.set_epoch(9)  # whatever the shared epoch says meanwhile
     served = [describe(train[index]) for index in batches[1]]
-    train.set_epoch(1)
-    assert served == [describe(train[int(index)]) for index in batches[1]]
+    alone = make_mix()
+    alone.set_epoch(1)
+    assert served == [describe(alone[int(index)]) for index in batches[1]]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from synthloader.adapters.boxes import BOX_FORMATS, find_same_boxes, from_xyxy, 
 SIZE = (48, 64)
 
 
-def read(rows: list[list[float]], box_format: str = "xyxy", *, drop: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
+def read(rows: Any, box_format: str = "xyxy", *, drop: bool = False) -> tuple[np.ndarray, np.ndarray | None]:
     return read_boxes(
         np.array(rows), box_format=box_format, size_hw=SIZE, drop_bad=drop, name="boxes",
         name_row=lambda row: f"boxes[{row}]",

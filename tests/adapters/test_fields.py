@@ -82,7 +82,7 @@ def test_json_keeps_the_order_of_keys() -> None:
 
 
 def test_json_refuses_what_it_cannot_give_back() -> None:
-    with pytest.raises(TypeError, match="^cannot write a object as JSON$"):
+    with pytest.raises(TypeError, match=r"^cannot write a object as JSON$"):
         dump_json([object()])
 
 

@@ -118,7 +118,7 @@ TWO_WAYS_OUT = (
         (
             torch.zeros(3, 2, 2, dtype=torch.int64),
             TypeError,
-            "dataset[3][0] must be uint8, or float in 0..1, got dataset[3][0]=<tensor of shape (3, 2, 2), torch.int64>. "
+            "dataset[3][0] must be uint8, or float in 0..1, got dataset[3][0]=<array of shape (3, 2, 2), int64>. "
             "Convert it to uint8 in the dataset.",
         ),
         (

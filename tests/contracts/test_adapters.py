@@ -124,7 +124,7 @@ CASES = [pytest.param(kind, make, id=f"{kind.__name__}, {name}") for kind, forms
 
 
 def look(make_item: Callable[[], Any]) -> Any:
-    adapter = find_adapter(object(), [make_item()])
+    adapter: Any = find_adapter(object(), [make_item()])
     if adapter.fingerprint.startswith("DetectionAdapter") and adapter.instance_fields == ():
         return adapter
     return DetectionAdapter(instance_fields=adapter.instance_fields)
@@ -279,7 +279,7 @@ def assert_forms(have: Any, want: Any) -> None:
         assert list(have) == list(want)
         for key in want:
             assert_forms(have[key], want[key])
-    elif isinstance(want, list | tuple) and not isinstance(want, str):
+    elif isinstance(want, list | tuple):
         assert len(have) == len(want)
     elif isinstance(want, torch.Tensor | np.ndarray):
         assert (have.dtype, have.shape) == (want.dtype, want.shape)

@@ -1,0 +1,188 @@
+"""`CutOut`: one object cut out of a picture along its mask, with all that its label says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from synthloader.sample import Sample
+from synthloader.targets import Instances
+
+__all__ = ["CutOut", "cut_out", "find_tight_box"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CutOut:
+    """One object, in the coordinates of the tight box of its mask.
+
+    Args:
+        name: Where it comes from: name of the picture, `#`, row of the instance.
+        class_id: Its class.
+        image: (h, w, 3) uint8, RGB; what lies outside the mask does not count.
+        mask: (h, w) bool, its visible pixels.
+        share: How much of the object is visible in its own picture, 0..1; 1 for a real one.
+        keypoints: (K, 3) float32, x y visibility; None where there are none.
+        maps: Name to (h, w) array, as in `Sample.maps`.
+        attributes: Name to array of one row.
+    """
+
+    name: str
+    class_id: int
+    image: np.ndarray
+    mask: np.ndarray
+    share: float = 1.0
+    keypoints: np.ndarray | None = None
+    maps: Mapping[str, np.ndarray] = field(default_factory=dict)
+    attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def area(self) -> int:
+        """Number of pixels of the mask."""
+        return cv2.countNonZero(self.mask.view(np.uint8))
+
+    @property
+    def has_keypoints(self) -> bool:
+        """Whether any keypoint is labelled."""
+        return self.keypoints is not None and bool((self.keypoints[:, 2] > 0).any())
+
+    def resize(self, factor: float, /) -> CutOut:
+        """A copy `factor` times as large; each side at least one pixel.
+
+        The image is averaged when it shrinks and interpolated when it grows, the mask likewise and then cut at one
+        half; maps take the nearest value, so that no depth or number appears that was not there.
+        """
+        height, width = self.mask.shape
+        new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
+        if (new_height, new_width) == (height, width):
+            return self
+        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        size_wh = (new_width, new_height)
+        soft_mask = cv2.resize(self.mask.astype(np.uint8) * np.uint8(255), size_wh, interpolation=how)
+        rows = np.minimum((np.arange(new_height) + 0.5) * height / new_height, height - 1).astype(np.intp)
+        columns = np.minimum((np.arange(new_width) + 0.5) * width / new_width, width - 1).astype(np.intp)
+        keypoints = self.keypoints
+        if keypoints is not None:
+            keypoints = keypoints * np.array([new_width / width, new_height / height, 1], np.float32)
+        return replace(
+            self,
+            image=cv2.resize(self.image, size_wh, interpolation=how),
+            mask=soft_mask > 127,
+            keypoints=keypoints,
+            maps={name: values[rows[:, None], columns] for name, values in self.maps.items()},
+        )
+
+    def flip(self) -> CutOut:
+        """The mirror image, left and right exchanged.
+
+        Keypoints are moved, not renamed: a left hand stays called left. `CopyPaste` does not flip what has keypoints.
+        """
+        keypoints = self.keypoints
+        if keypoints is not None:
+            keypoints = keypoints.copy()
+            keypoints[:, 0] = self.mask.shape[1] - keypoints[:, 0]
+        return replace(
+            self,
+            image=np.ascontiguousarray(self.image[:, ::-1]),
+            mask=np.ascontiguousarray(self.mask[:, ::-1]),
+            keypoints=keypoints,
+            maps={name: values[:, ::-1] for name, values in self.maps.items()},
+        )
+
+
+def cut_out(sample: Sample, row: int, /, *, name: str, min_visible: float) -> CutOut | None:
+    """Cut one instance out of a picture.
+
+    Where masks overlap, a smaller object is taken to lie in front of a larger one (a tie on a shirt, an apple on a
+    plate), and its pixels are left out: pasted with the larger object they would be an object without a label.
+
+    Args:
+        sample: A sample whose target is `Instances` with masks.
+        row: Which instance.
+        name: Name of the sample.
+        min_visible: None is returned where less than this share of the mask is the object itself.
+
+    Returns:
+        The object; None where it has no pixels, or too few of its own.
+    """
+    target = sample.target
+    if not isinstance(target, Instances) or target.masks is None:
+        return None
+    left, top, right, bottom = find_tight_box(target.masks[row])
+    if right == left:
+        return None
+    window = (slice(top, bottom), slice(left, right))
+    mask = np.ascontiguousarray(target.masks[row][window])
+    keypoints = None
+    if target.keypoints is not None:
+        keypoints = target.keypoints[row] - np.array([left, top, 0], np.float32)
+        keypoints[keypoints[:, 2] == 0] = 0
+    in_front = _find_objects_in_front(target.masks, row, window)
+    if in_front is not None:
+        area = cv2.countNonZero(mask.view(np.uint8))
+        mask = mask & ~in_front
+        own = cv2.countNonZero(mask.view(np.uint8))
+        if own == 0 or own < min_visible * area:
+            return None
+        if keypoints is not None:
+            hide_keypoints(keypoints, in_front)
+    attributes = {key: column[row : row + 1] for key, column in target.attributes.items()}
+    return CutOut(
+        name=f"{name}#{row}",
+        class_id=int(target.class_ids[row]),
+        image=sample.image[window],
+        mask=mask,
+        share=read_share(target, row),
+        keypoints=keypoints,
+        maps={key: values[window] for key, values in sample.maps.items()},
+        attributes=attributes,
+    )
+
+
+def find_tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """x1 y1 x2 y2 of the True pixels of a (H, W) mask; all 0 where there are none."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return left, top, left + width, top + height
+
+
+def hide_keypoints(keypoints: np.ndarray, cover: np.ndarray, *, left: int = 0, top: int = 0) -> None:
+    """Turn visible keypoints into hidden ones, in place, where they lie under a cover.
+
+    Args:
+        keypoints: (..., 3) float32, x y visibility.
+        cover: (h, w) bool.
+        left: Column of the cover's corner.
+        top: Row of the cover's corner.
+    """
+    height, width = cover.shape
+    columns = np.floor(keypoints[..., 0]) - left
+    rows = np.floor(keypoints[..., 1]) - top
+    near = (keypoints[..., 2] == 2) & (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    if near.any():
+        near[near] = cover[rows[near].astype(np.intp), columns[near].astype(np.intp)]
+        keypoints[near, 2] = 1
+
+
+def read_share(target: Instances, row: int) -> float:
+    """How much of an instance is visible: the column `visible` of a generated sample; 1 where there is none."""
+    column = target.attributes.get("visible")
+    if column is None or column.dtype != np.float32 or column.ndim != 1:
+        return 1.0
+    share = float(column[row])
+    return share if 0 < share <= 1 else 1.0
+
+
+def _find_objects_in_front(masks: np.ndarray, row: int, window: tuple[slice, slice]) -> np.ndarray | None:
+    """(h, w) bool, the pixels of smaller instances inside the mask of this one; None where there are none."""
+    overlaps = masks[:, window[0], window[1]] & masks[row][window]
+    overlaps[row] = False
+    found = None
+    area = None
+    for other in np.flatnonzero(overlaps.reshape(len(masks), -1).any(axis=1)):
+        if area is None:
+            area = cv2.countNonZero(masks[row].view(np.uint8))
+        if cv2.countNonZero(masks[other].view(np.uint8)) < area:
+            found = overlaps[other] if found is None else found | overlaps[other]
+    return found
