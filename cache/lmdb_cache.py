@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from synthloader.cache.environment import ENTRIES, VERDICTS, Environment, Lease, borrow_environment
 from synthloader.cache.keys import check_key, make_verdict_key
+from synthloader.cache.layout import ENTRIES, VERDICTS
+from synthloader.cache.lease import Lease
 from synthloader.cache.record import decode_entry, decode_verdict, encode_entry, encode_verdict
 from synthloader.checks import check_choice, check_int, check_type
 from synthloader.errors import CacheError
@@ -60,6 +61,7 @@ class LMDBCache:
         self.map_size_bytes = check_int("map_size_bytes", map_size_bytes, minimum=1 << 16)
         self.codec = check_choice("codec", codec, ["raw"])
         self.readonly = readonly
+        self._lease = Lease(self.path, map_size_bytes=self.map_size_bytes, owner=self)
         _check_folder(self.path, readonly=readonly)
 
     @property
@@ -80,7 +82,7 @@ class LMDBCache:
             CacheVersionError: A newer version of synthloader wrote them.
         """
         check_key(key)
-        with self._environment.read() as snapshot:
+        with self._lease.read() as snapshot:
             view = None if snapshot is None else snapshot.get(ENTRIES, key)
             if view is None:
                 return None
@@ -125,7 +127,7 @@ class LMDBCache:
             CacheVersionError: A newer version of synthloader wrote them.
         """
         verdict_key = make_verdict_key(key, filters)
-        with self._environment.read() as snapshot:
+        with self._lease.read() as snapshot:
             view = None if snapshot is None else snapshot.get(VERDICTS, verdict_key)
             if view is None:
                 return None
@@ -162,14 +164,14 @@ class LMDBCache:
     def __contains__(self, key: bytes, /) -> bool:
         """Whether there is an entry of this key."""
         check_key(key)
-        with self._environment.read() as snapshot:
+        with self._lease.read() as snapshot:
             return snapshot is not None and snapshot.get(ENTRIES, key) is not None
 
     def __iter__(self) -> Iterator[bytes]:
         """The keys of all entries, in their order; those put meanwhile may be among them."""
         last = b""
         while True:
-            with self._environment.read() as snapshot:
+            with self._lease.read() as snapshot:
                 keys = [] if snapshot is None else snapshot.list_keys(ENTRIES, after=last, limit=_KEYS_AT_ONCE)
             if not keys:
                 return
@@ -178,14 +180,12 @@ class LMDBCache:
 
     def __len__(self) -> int:
         """Number of entries."""
-        with self._environment.read() as snapshot:
+        with self._lease.read() as snapshot:
             return 0 if snapshot is None else snapshot.count(ENTRIES)
 
     def close(self) -> None:
         """Close the files and let other processes write; the next use opens them again."""
-        lease: Lease | None = self.__dict__.pop("_lease", None)
-        if lease is not None:
-            lease.release()
+        self._lease.release()
 
     def __enter__(self) -> LMDBCache:
         return self
@@ -200,20 +200,10 @@ class LMDBCache:
         """Travel as path and options."""
         return {name: value for name, value in self.__dict__.items() if name != "_lease"}
 
-    @property
-    def _environment(self) -> Environment:
-        return self._borrow().environment
-
-    def _borrow(self) -> Lease:
-        lease: Lease | None = self.__dict__.get("_lease")
-        if lease is not None:
-            return lease
-        lease = borrow_environment(self.path, map_size_bytes=self.map_size_bytes)
-        lease.abandon_with(self)
-        kept: Lease = self.__dict__.setdefault("_lease", lease)  # Another thread may have come first.
-        if kept is not lease:
-            lease.release()
-        return kept
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive with nothing open."""
+        self.__dict__.update(state)
+        self._lease = Lease(self.path, map_size_bytes=self.map_size_bytes, owner=self)
 
     def _write(self, records: list[tuple[bytes, bytes, bytes]]) -> None:
         if self.readonly:
@@ -223,8 +213,7 @@ class LMDBCache:
                 hint="open it without, or choose another folder",
             )
         if records:
-            lease = self._borrow()
-            lease.environment.write(lease, records)
+            self._lease.write(records)
 
 
 def open_cache(path: str | os.PathLike[str], **options: Any) -> LMDBCache:

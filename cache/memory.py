@@ -86,11 +86,24 @@ class MemoryCache:
         Raises:
             CacheFullError: It does not fit into `max_size_bytes`.
         """
-        check_type("filters", filters, str)
-        record = encode_verdict(verdict, filters, of=of)
-        if (check_key(key), filters) not in self._verdicts:
-            self._take_room(len(record))
-            self._verdicts[key, filters] = record
+        self.put_verdicts([(key, filters, verdict, of)])
+
+    def put_verdicts(self, items: Iterable[tuple[bytes, str, Verdict, Sample]], /) -> None:
+        """Keep several verdicts: all of them, or none where they do not fit.
+
+        Args:
+            items: For each its key, fingerprint of filters, verdict, and the sample that was judged.
+
+        Raises:
+            CacheFullError: They do not fit into `max_size_bytes`.
+        """
+        records = {}
+        for key, filters, verdict, of in items:
+            check_type("filters", filters, str)
+            records[check_key(key), filters] = encode_verdict(verdict, filters, of=of)
+        new = {name: record for name, record in records.items() if name not in self._verdicts}
+        self._take_room(sum(map(len, new.values())))
+        self._verdicts.update(new)
 
     def _take_room(self, size_bytes: int) -> None:
         limit = self.max_size_bytes

@@ -179,7 +179,10 @@ def _assemble(kind: int, tree: dict[str, Any], writer: TreeWriter) -> bytes:
     text = _ENCODER.encode(tree).encode()
     lengths = [len(blob) for blob in writer.blobs]
     body: list[bytes | memoryview] = [
-        _COUNTS.pack(len(text), len(lengths)), struct.pack(f"<{len(lengths)}Q", *lengths), text, _pad(len(text))
+        _COUNTS.pack(len(text), len(lengths)),
+        struct.pack(f"<{len(lengths)}Q", *lengths),
+        text,
+        _pad(len(text)),
     ]
     for blob in writer.blobs:
         body += [blob, _pad(len(blob))]

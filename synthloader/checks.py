@@ -57,9 +57,8 @@ def show_value(value: object) -> str:
 def suggest_name(name: str, allowed: Iterable[str]) -> str:
     """`"Did you mean 'add'? Allowed: add, only."`, or only the second sentence where nothing is near."""
     names = sorted(allowed)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     listing = f"Allowed: {', '.join(names)}." if names else "None are allowed here."
-    return f"Did you mean {near[0]!r}? {listing}" if near else listing
+    return f"{_suggest_nearest(name, names)} {listing}".lstrip()
 
 
 def check_type(name: str, value: object, kinds: type | tuple[type, ...], remedy: str = "") -> None:
@@ -89,7 +88,10 @@ def check_number(
     """A finite number within the bounds, as a `float`."""
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
         reject(name, "be a number", value, remedy, error=TypeError)
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # an integer or a fraction beyond all floats
+        number = math.inf
     if not math.isfinite(number):
         reject(name, "be finite", value, remedy)
     if number < minimum:
@@ -124,14 +126,8 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """One of a few names; the error suggests the nearest."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        reject(
-            name,
-            f"be one of {', '.join(map(repr, names))}",
-            value,
-            suggest_name(str(value), names).split(" Allowed")[0]
-            if isinstance(value, str) and difflib.get_close_matches(value, names, n=1, cutoff=0.6)
-            else "",
-        )
+        near = _suggest_nearest(value, names) if isinstance(value, str) else ""
+        reject(name, f"be one of {', '.join(map(repr, names))}", value, near)
     return value
 
 
@@ -152,3 +148,8 @@ def check_array(name: str, value: Any, *, dtype: Any, shape: tuple[int | None, .
 def _join(names: list[str]) -> str:
     article = "an" if names[0][0].lower() in "aeiou" else "a"
     return f"{article} {' or '.join(names)}"
+
+
+def _suggest_nearest(name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"Did you mean {near[0]!r}?" if near else ""

@@ -19,6 +19,7 @@ somebody else's code keeps its type and gains a note (`note_error`).
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -148,12 +149,14 @@ def import_extra(module: str, *, extra: str, user: str) -> ModuleType:
 
 def note_error(error: BaseException, note: str) -> None:
     """Add a note to a foreign exception, which keeps its type. Python 3.10 shows notes nowhere, so nothing is lost."""
-    if note in getattr(error, "__notes__", ()):
+    foreign: Any = error
+    if note in getattr(foreign, "__notes__", ()):
         return
-    if hasattr(error, "add_note"):
-        error.add_note(note)
-    else:  # Python 3.10
-        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+    with suppress(AttributeError):  # A frozen exception goes on without the note: better than another error.
+        if hasattr(foreign, "add_note"):
+            foreign.add_note(note)
+        else:  # Python 3.10
+            foreign.__notes__ = [*getattr(foreign, "__notes__", ()), note]
 
 
 def _rebuild(kind: type[SynthloaderError], args: tuple[Any, ...], state: dict[str, Any]) -> SynthloaderError:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ KEY_VERSION = 1
 """Version of the recipe of keys (not of the record format). A new number makes every old entry unreachable."""
 
 _STAMP_LENGTH = 16
+_CLOCK_TICK_NS = 20_000_000
+"""Longest step of a file system's clock: a file changed as lately as this may change again without another time."""
 
 
 def make_key(
@@ -105,6 +108,8 @@ class StampBook:
             while block := stream.read(1 << 20):
                 digest.update(block)
         stamp = digest.hexdigest()
+        if abs(time.time_ns() - status.st_mtime_ns) < _CLOCK_TICK_NS:
+            return stamp
         with self._lock:
             known[name] = (status.st_size, status.st_mtime_ns, stamp)
             self._new.append(json.dumps([name, status.st_size, status.st_mtime_ns, stamp]))
@@ -117,7 +122,8 @@ class StampBook:
                 return
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as stream:
-                stream.write("".join(line + "\n" for line in self._new))
+                # The line break comes first, so that a line cut short by a kill spoils none that follows.
+                stream.write("".join(f"\n{line}" for line in self._new))
             self._new.clear()
 
     def _load(self) -> dict[str, tuple[int, int, str]]:
@@ -128,8 +134,8 @@ class StampBook:
                     try:
                         name, size, changed, stamp = json.loads(line)
                         known[name] = (int(size), int(changed), str(stamp))
-                    except (ValueError, TypeError):
-                        continue  # a line cut short by a kill
+                    except (ValueError, TypeError, OverflowError, RecursionError):
+                        continue  # a line cut short by a kill, or damaged
             self._known = known
         return self._known
 
@@ -164,13 +170,15 @@ def _plain(value: Any) -> Any:
 def _feed(digest: Any, value: Any) -> None:
     """Every value with its kind and length first, so that no two different values give the same bytes."""
     if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:  # Its bytes are addresses.
+            raise TypeError("cannot hash an array of Python objects: only numbers and strings")
         head = f"A{value.dtype.str}{value.shape}:".encode()
         digest.update(head)
         digest.update(np.ascontiguousarray(value).tobytes())
     elif isinstance(value, Mapping):
         digest.update(f"D{len(value)}:".encode())
-        for key in sorted(value, key=str):
-            _feed(digest, str(key))
+        for key in sorted(value, key=lambda key: (str(key), type(key).__name__)):
+            _feed(digest, key)
             _feed(digest, value[key])
     elif isinstance(value, list | tuple):
         digest.update(f"L{len(value)}:".encode())

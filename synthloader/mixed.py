@@ -281,7 +281,7 @@ class MixedDataset(Dataset[Any]):
     def _resolve(self, index: Any) -> tuple[int, int]:
         """Position and epoch of an index of any integer kind."""
         epoch = index.epoch if type(index) is EpochIndex else self._tally.epoch
-        at = index if type(index) is int else _to_int(index)
+        at = index if isinstance(index, int) and not isinstance(index, bool) else _to_int(index)
         length = self._length
         if at < 0:
             at += length
@@ -352,10 +352,12 @@ class MixedDataset(Dataset[Any]):
             return
         side = "generated" if is_generated else "real"
         tally.add(side)
+        counts: dict[int, int] = {}
         for class_id in class_ids:
-            tally.add(f"class/{side}/{class_id}")
-        tally.add_fetch(epoch)
-        if get_worker_info() is None:
+            counts[class_id] = counts.get(class_id, 0) + 1
+        for class_id, amount in counts.items():
+            tally.add(f"class/{side}/{class_id}", amount)
+        if tally.add_fetch(epoch) > self._share():
             self._warn_if_repeated()
 
     def _warn_if_repeated(self, *, at_least: bool = False) -> None:
@@ -363,10 +365,7 @@ class MixedDataset(Dataset[Any]):
         epoch = self.epoch
         if self._repeated or get_worker_info() is not None or not self._layout.count_generated(epoch):
             return
-        share = self._length
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            share = -(-share // torch.distributed.get_world_size())
-        if self._tally.count_fetched(epoch) + at_least > share:
+        if self._tally.count_fetched(epoch) + at_least > self._share():
             self._repeated.add(epoch)
             warnings.warn(
                 f"More items of epoch {epoch} were fetched than it has: the same generated items are served again. Add "
@@ -375,6 +374,12 @@ class MixedDataset(Dataset[Any]):
                 UserWarning,
                 stacklevel=3,
             )
+
+    def _share(self) -> int:
+        """How many positions of an epoch this rank fetches."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return -(-self._length // torch.distributed.get_world_size())
+        return self._length
 
     def _is_sampler_starting(self) -> bool:
         """Whether `len` was asked by a torch sampler that begins to iterate: a new pass over the dataset."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
 from synthloader.checks import reject, suggest_name
@@ -69,7 +69,7 @@ def find_plugin(group: str, name: str, /) -> Any:
     if name not in plugins:
         reject(group.removesuffix("s"), "be known", name, suggest_name(name, plugins))
     found = plugins[name]
-    return found.load() if hasattr(found, "load") and not isinstance(found, type) else found
+    return found.load() if isinstance(found, EntryPoint) else found
 
 
 def to_snake_case(name: str, /) -> str:

@@ -88,15 +88,12 @@ class Sample:
             reject("image", "have at least one pixel", image.shape)
         object.__setattr__(self, "image", image)
         size_hw = image.shape[:2]
-        match self.target:
-            case Instances():
-                _check_instances(self.target, size_hw)
-            case SemanticMask(mask=mask) if mask.shape != size_hw:
-                reject("mask", f"have the image's height and width {size_hw}", mask.shape)
-            case None | ClassLabel() | SemanticMask():
-                pass
-            case _:
-                check_type("target", self.target, (ClassLabel, Instances, SemanticMask))
+        if self.target is not None:
+            check_type("target", self.target, (ClassLabel, Instances, SemanticMask))
+        if isinstance(self.target, Instances):
+            _check_instances(self.target, size_hw)
+        elif isinstance(self.target, SemanticMask) and self.target.mask.shape != size_hw:
+            reject("mask", f"have the image's height and width {size_hw}", self.target.mask.shape)
         for name, values in self.maps.items():
             if not isinstance(values, np.ndarray) or values.shape[:2] != size_hw:
                 reject(f"maps[{name!r}]", f"be an array with the image's height and width {size_hw}", values)

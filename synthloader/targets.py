@@ -62,9 +62,8 @@ class Instances:
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_type("class_ids", self.class_ids, np.ndarray)
+        _set(self, "class_ids", check_array("class_ids", self.class_ids, dtype=np.int64, shape=(None,)))
         count = len(self.class_ids)
-        _set(self, "class_ids", check_array("class_ids", self.class_ids, dtype=np.int64, shape=(count,)))
         _set(self, "boxes", check_array("boxes", self.boxes, dtype=np.float32, shape=(count, 4)))
         if self.masks is not None:
             _set(self, "masks", check_array("masks", self.masks, dtype=np.bool_, shape=(count, None, None)))
@@ -73,8 +72,9 @@ class Instances:
         crowd = np.zeros(count, np.bool_) if self.crowd is None else self.crowd
         _set(self, "crowd", check_array("crowd", crowd, dtype=np.bool_, shape=(count,)))
         _check_boxes(self.boxes)
+        check_type("attributes", self.attributes, Mapping)
         for name, column in self.attributes.items():
-            if not isinstance(column, np.ndarray) or column.dtype == object or column.shape[:1] != (count,):
+            if not isinstance(column, np.ndarray) or column.dtype.hasobject or column.shape[:1] != (count,):
                 reject(f"attributes[{name!r}]", f"be an array of {count} rows, without Python objects", column)
 
     def __len__(self) -> int:

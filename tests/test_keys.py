@@ -171,8 +171,8 @@ def test_what_has_no_stable_bytes_is_refused(value: Any, message: str) -> None:
 
 def test_the_recorded_hashes_still_hold() -> None:
     # Whatever changes these makes every cache that anybody ever filled unreachable: raise KEY_VERSION with it.
-    assert hash_content([1, "a", None, 0.5, {"b": b"c"}]).hex() == "RECORDED_CONTENT"
-    assert make_key(**PARTS).hex() == "RECORDED_KEY"
+    assert hash_content([1, "a", None, 0.5, {"b": b"c"}]).hex() == "5ae59b07b521a001a1698c4d69979b53"
+    assert make_key(**PARTS).hex() == "47a34d3953336d7c7ef5671d1ca07210"
 
 
 # ---- fingerprints
@@ -292,7 +292,7 @@ def test_stamps_are_remembered_between_runs(tmp_path: Path, monkeypatch: pytest.
     book.save()
     book.save()
     again = StampBook(tmp_path / "notes" / "stamps")
-    assert len((tmp_path / "notes" / "stamps").read_text().splitlines()) == 5
+    assert len((tmp_path / "notes" / "stamps").read_text().split("\n")) == 1 + 5
     monkeypatch.setattr(keys.hashlib, "blake2b", _refuse_to_open)
     assert [again.stamp(file) for file in files] == stamps
 
@@ -384,4 +384,4 @@ def test_a_book_travels_in_a_pickle_with_what_it_knows(tmp_path: Path, monkeypat
     shutil.copy2(file, tmp_path / "b.jpg")
     assert copy.stamp(tmp_path / "b.jpg") == stamp
     copy.save()
-    assert len((tmp_path / "stamps").read_text().splitlines()) == 1
+    assert len((tmp_path / "stamps").read_text().split("\n")) == 1 + 1

@@ -78,17 +78,17 @@ def test_bccd_boxes_train_an_ssdlite(shared_data: Path, tmp_path: Path, count: i
 
 
 @pytest.mark.uses_global_rng
-@pytest.mark.timeout(600)
-def test_dried_fruit_masks_train_a_mask_r_cnn(shared_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [64, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
+def test_dried_fruit_masks_train_a_mask_r_cnn(shared_data: Path, tmp_path: Path, size: int) -> None:
     root = shared_data / "dried_fruit_instances"
-    plain = CocoDetection(str(root / "images"), str(root / "coco" / "instances_train.json"), transforms=TO_FLOAT)
+    plain = CocoDetection(str(root), str(root / "coco" / "instances_train.json"), transforms=TO_FLOAT)
     real = wrap_dataset_for_transforms_v2(plain, target_keys=("boxes", "labels", "masks"))
     cache = LMDBCache(tmp_path / "cache")
     generated = GeneratedDataset(real, CopyPaste(), filters=[MinBox()], cache=cache, variants=2)
     precompute(generated, num_workers=2, progress=False)
     train = MixedDataset(real, generated, ratio=0.5)
     torch.manual_seed(0)
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4, min_size=160, max_size=240)
+    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4, min_size=size, max_size=size * 2)
     losses = train_one_pass(model, train, batch_size=3)
     assert all(map(math.isfinite, losses))
     report = train.report()

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 
+PAIRS_OF_OBJECTS = np.array([(1, None)] * 3, [("a", int), ("b", object)])
+
 
 def make_instances(count: int = 3, **changes: Any) -> Instances:
     corners = np.arange(count, dtype=np.float32)[:, None]
@@ -191,10 +193,10 @@ def test_boxes_without_an_area_and_beyond_any_image_are_boxes(box: list[float]) 
             "attributes['names']=array(['a', 'b', None], dtype=object).",
         ),
         (
-            {"attributes": {"pairs": np.array([(1, None)] * 3, [("a", int), ("b", object)])}},
+            {"attributes": {"pairs": PAIRS_OF_OBJECTS}},
             ValueError,
-            "attributes['pairs'] must be an array of 3 rows, without Python objects, got attributes['pairs']="
-            "array([(1, None), (1, None), (1, None)],\n      dtype=[('a', '<i8'), ('b', 'O')]).",
+            "attributes['pairs'] must be an array of 3 rows, without Python objects, got "
+            f"attributes['pairs']={PAIRS_OF_OBJECTS!r}.",
         ),
         ({"attributes": None}, TypeError, "attributes must be a Mapping, got attributes=None."),
     ],

@@ -1,4 +1,4 @@
-"""Filters: one question per file."""
+"""Filters: whether a generated sample is good enough, one question per file."""
 
 from synthloader.filters.min_box import MinBox
 from synthloader.registry import register_plugin

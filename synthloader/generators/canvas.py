@@ -44,6 +44,7 @@ class Canvas:
         self._full_areas: dict[int, float] = {}
         self._changed: set[int] = set()
         self._pasted: list[CutOut] = []
+        self._pasted_boxes: list[tuple[int, int, int, int]] = []
 
     @property
     def num_pasted(self) -> int:
@@ -63,7 +64,7 @@ class Canvas:
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return False
         part = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
-        mask = np.ascontiguousarray(donor.mask[part])
+        mask = donor.mask[part]
         visible, full = cv2.countNonZero(mask.view(np.uint8)), donor.area / donor.share
         if visible == 0 or self._is_too_little(visible, full):
             return False
@@ -80,12 +81,13 @@ class Canvas:
         self._masks[new_row, rows, columns] = mask
         self._areas_now[new_row], self._full_areas[new_row] = visible, full
         self._changed.add(new_row)
-        cv2.copyTo(np.ascontiguousarray(donor.image[part]), mask.view(np.uint8), self._image[rows, columns])
+        cv2.copyTo(donor.image[part], mask.view(np.uint8), self._image[rows, columns])
         np.logical_or(self._edited[rows, columns], mask, out=self._edited[rows, columns])
         for name, values in self._maps.items():
             values[rows, columns][mask] = donor.maps[name][part][mask]
         self._paste_keypoints(donor, mask, rows, columns, left=left, top=top)
         self._pasted.append(donor)
+        self._pasted_boxes.append((columns.start, rows.start, columns.stop, rows.stop))
         return True
 
     def finish(self) -> Sample:
@@ -94,8 +96,9 @@ class Canvas:
         class_ids = np.array([donor.class_id for donor in self._pasted], np.int64)
         boxes = np.concatenate([target.boxes, np.zeros((self.num_pasted, 4), np.float32)])
         shares = np.array([read_share(target, row) for row in range(count)] + [1.0] * self.num_pasted, np.float32)
+        boxes[count:] = self._pasted_boxes
         for row in self._changed:
-            boxes[row] = find_tight_box(self._masks[row])
+            boxes[row] = find_tight_box(self._masks[row], near=boxes[row])
             shares[row] = self._areas_now[row] / self._full_areas[row]
         crowd = np.zeros(count, np.bool_) if target.crowd is None else target.crowd
         made = Instances(
@@ -170,11 +173,9 @@ class Canvas:
         self._keypoints = np.concatenate([existing, own])
 
     def _join_attributes(self, shares: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns of the source and of the donors, with `generated` and `visible` unless these mean other things."""
+        """The columns of source and donors, with `generated` and `visible` unless these mean other things."""
         target, rows = self._target, np.arange(len(shares))
-        columns = join_columns(
-            [(len(target), target.attributes), *((1, donor.attributes) for donor in self._pasted)]
-        )
+        columns = join_columns([(len(target), target.attributes), *((1, donor.attributes) for donor in self._pasted)])
         generated = columns.setdefault("generated", np.zeros(len(rows), np.bool_))
         if generated.dtype == np.bool_ and generated.ndim == 1:
             columns["generated"] = generated | (rows >= len(target))

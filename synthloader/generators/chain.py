@@ -1,15 +1,16 @@
-"""`Chain`: several generators, applied in order."""
+"""`Chain`: several generators, one after the other."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from synthloader.checks import check_type, reject
-from synthloader.protocols import Bindable, Generator, Pool
+from synthloader.checks import check_type
+from synthloader.generators.composition import bind_part, check_parts, draws_from_pool, find_aim, find_kept
+from synthloader.generators.label_contract import check_kept
+from synthloader.keys import make_fingerprint
+from synthloader.protocols import Generator, Pool
 from synthloader.sample import Sample
 from synthloader.targets import Target
 
@@ -17,75 +18,81 @@ __all__ = ["Chain"]
 
 
 class Chain:
-    """Each generator works on what the one before made; recipes write a list.
+    """Apply generators in order, each to what the one before made; a list in a recipe.
 
-    It keeps what all of them keep. All draw from one `rng`, in order.
+    It keeps what all of them keep. All draw from one rng, in turn. Where one of them has nothing to generate, the chain
+    has nothing either. Aimed at a class, the last of its parts that can be aimed is.
 
     Args:
         generators: At least one.
 
+    Raises:
+        ValueError: There is none, or they keep no kind of target in common.
+        TypeError: One is no generator.
+
     Example:
-        >>> from synthloader.generators import ColorTransfer, CopyPaste
-        >>> sorted(kind.__name__ for kind in Chain([CopyPaste(), ColorTransfer()]).keeps)
+        >>> from synthloader.generators.color_transfer import ColorTransfer
+        >>> from synthloader.generators.copy_paste import CopyPaste
+        >>> [kind.__name__ for kind in Chain([CopyPaste(), ColorTransfer()]).keeps]
         ['Instances']
     """
 
     def __init__(self, generators: Sequence[Generator], /) -> None:
         check_type("generators", generators, (list, tuple))
-        if not generators:
-            reject("generators", "hold at least one generator", generators)
-        for at, generator in enumerate(generators):
-            if isinstance(generator, type) or not isinstance(generator, Generator):
-                reject(f"generators[{at}]", "have generate, keeps and fingerprint", generator, error=TypeError)
-        self.generators = tuple(generators)
-
-    @property
-    def keeps(self) -> frozenset[type[Target]]:
-        """What all of them keep true."""
-        return reduce(frozenset.intersection, (generator.keeps for generator in self.generators))
+        self.generators = check_parts(generators)
+        self.keeps: frozenset[type[Target]] = find_kept(self.generators)
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprints in order."""
-        return " > ".join(generator.fingerprint for generator in self.generators)
+        """The fingerprints of the parts, in order."""
+        return make_fingerprint("Chain", 1, generators=[part.fingerprint for part in self.generators])
 
     @property
     def uses_pool(self) -> bool:
-        """Whether any of them draws from the pool."""
-        return any(isinstance(part, Bindable) and getattr(part, "uses_pool", True) for part in self.generators)
-
-    def __getattr__(self, name: str) -> object:
-        """`aim` is there only when one of the generators has it."""
-        if name == "aim" and any(hasattr(part, "aim") for part in self.__dict__.get("generators", ())):
-            return self._aim
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        """Whether any part draws from the pool."""
+        return any(draws_from_pool(part) for part in self.generators)
 
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> Chain:
-        """A copy whose generators are bound."""
-        return self._with(
-            [part.bind(pool, classes=classes) if isinstance(part, Bindable) else part for part in self.generators]
-        )
+        """A copy whose parts are bound."""
+        return Chain([bind_part(part, pool, classes) for part in self.generators])
 
-    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
-        """Apply all of them.
+    @property
+    def aim(self) -> Callable[[int], Chain]:
+        """A method: `aim(class_id)` gives a copy whose last part that can be aimed is aimed at this class.
 
         Raises:
-            NothingToGenerate: One of them can make nothing.
+            AttributeError: No part can be aimed.
         """
-        for generator in self.generators:
-            source = generator.generate(source, rng=rng)
-        return source
-
-    def __repr__(self) -> str:
-        """The generators in order."""
-        return f"Chain([{', '.join(map(repr, self.generators))}])"
+        if all(find_aim(part) is None for part in self.generators):
+            raise AttributeError("aim: no generator of this Chain can be told which class is wanted.")
+        return self._aim
 
     def _aim(self, class_id: int, /) -> Chain:
-        last = max(at for at, part in enumerate(self.generators) if hasattr(part, "aim"))
-        parts = [part.aim(class_id) if at == last else part for at, part in enumerate(self.generators)]  # type: ignore[attr-defined]
-        return self._with(parts)
+        parts = list(self.generators)
+        for at in reversed(range(len(parts))):
+            aim = find_aim(parts[at])
+            if aim is not None:
+                parts[at] = aim(class_id)
+                break
+        return Chain(parts)
 
-    def _with(self, parts: list[Generator]) -> Chain:
-        made = copy.copy(self)
-        made.generators = tuple(parts)
+    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        """Apply all parts.
+
+        Args:
+            source: A sample whose kind of target all parts keep.
+            rng: Handed to every part in turn.
+
+        Raises:
+            LabelContractError: A part does not keep the source's kind of target.
+            NothingToGenerate: A part can make nothing.
+        """
+        check_kept("Chain", self.keeps, source)
+        made = source
+        for part in self.generators:
+            made = part.generate(made, rng=rng)
         return made
+
+    def __repr__(self) -> str:
+        """The parts, in order."""
+        return f"Chain({list(self.generators)!r})"

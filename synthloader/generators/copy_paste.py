@@ -200,7 +200,9 @@ class CopyPaste:
     def _check_aim(self, class_id: int) -> None:
         known = self._classes is not None and all(isinstance(name, int) for name in self._classes)
         if known and self._classes is not None and class_id not in self._classes:
-            reject("class_id", f"be among classes={list(self._classes)}", class_id, "Add it to classes=, or leave it out.")
+            reject(
+                "class_id", f"be among classes={list(self._classes)}", class_id, "Add it to classes=, or leave it out."
+            )
 
     def __repr__(self) -> str:
         """The fingerprint, without its version."""
@@ -211,11 +213,14 @@ def _check_classes(classes: Any) -> tuple[str | int, ...] | None:
     if classes is None:
         return None
     if isinstance(classes, str) or not isinstance(classes, Sequence):
-        reject("classes", "be a list of class names or ids", classes, "Write [...] around a single one.", error=TypeError)
+        reject(
+            "classes", "be a list of class names or ids", classes, "Write [...] around a single one.", error=TypeError
+        )
     if not classes:
         reject("classes", "name at least one class", classes, "Leave it out to paste objects of all classes.")
     checked: set[str | int] = {
-        name if isinstance(name, str) else check_int(f"classes[{at}]", name, minimum=0) for at, name in enumerate(classes)
+        name if isinstance(name, str) else check_int(f"classes[{at}]", name, minimum=0)
+        for at, name in enumerate(classes)
     }
     return tuple(sorted(checked, key=lambda name: (isinstance(name, str), name)))
 
@@ -232,7 +237,9 @@ def _find_class(name: str | int, table: Mapping[str, int] | None) -> int:
             error=LabelContractError,
         )
     if name not in table:
-        reject("classes", "be names of the dataset's classes", name, suggest_name(name, table), error=LabelContractError)
+        reject(
+            "classes", "be names of the dataset's classes", name, suggest_name(name, table), error=LabelContractError
+        )
     return int(table[name])
 
 

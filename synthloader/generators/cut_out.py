@@ -58,9 +58,10 @@ class CutOut:
         new_width, new_height = max(1, round(width * factor)), max(1, round(height * factor))
         if (new_height, new_width) == (height, width):
             return self
-        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         size_wh = (new_width, new_height)
-        soft_mask = cv2.resize(self.mask.astype(np.uint8) * np.uint8(255), size_wh, interpolation=how)
+        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        how_mask = cv2.INTER_AREA if factor < 0.5 else cv2.INTER_LINEAR  # nearly the same, and several times faster
+        soft_mask = cv2.resize(self.mask.view(np.uint8) * np.uint8(255), size_wh, interpolation=how_mask)
         rows = np.minimum((np.arange(new_height) + 0.5) * height / new_height, height - 1).astype(np.intp)
         columns = np.minimum((np.arange(new_width) + 0.5) * width / new_width, width - 1).astype(np.intp)
         keypoints = self.keypoints
@@ -110,11 +111,11 @@ def cut_out(sample: Sample, row: int, /, *, name: str, min_visible: float) -> Cu
     target = sample.target
     if not isinstance(target, Instances) or target.masks is None:
         return None
-    left, top, right, bottom = find_tight_box(target.masks[row])
+    left, top, right, bottom = find_tight_box(target.masks[row], near=target.boxes[row])
     if right == left:
         return None
     window = (slice(top, bottom), slice(left, right))
-    mask = np.ascontiguousarray(target.masks[row][window])
+    mask = target.masks[row][window]
     keypoints = None
     if target.keypoints is not None:
         keypoints = target.keypoints[row] - np.array([left, top, 0], np.float32)
@@ -141,10 +142,21 @@ def cut_out(sample: Sample, row: int, /, *, name: str, min_visible: float) -> Cu
     )
 
 
-def find_tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """x1 y1 x2 y2 of the True pixels of a (H, W) mask; all 0 where there are none."""
-    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
-    return left, top, left + width, top + height
+def find_tight_box(mask: np.ndarray, /, *, near: np.ndarray) -> tuple[int, int, int, int]:
+    """x1 y1 x2 y2 of the True pixels of a mask; all 0 where there are none.
+
+    Args:
+        mask: (H, W) bool.
+        near: (4,) box that may hold all of them, as annotated. It saves time where it does, and changes nothing else.
+    """
+    x1, y1 = (int(value) for value in np.floor(near[:2]))
+    x2, y2 = (int(value) for value in np.ceil(near[2:]))
+    pixels = mask.view(np.uint8)
+    window = pixels[y1:y2, x1:x2]
+    if window.size == 0 or cv2.countNonZero(window) != cv2.countNonZero(pixels):
+        window, x1, y1 = pixels, 0, 0
+    left, top, width, height = cv2.boundingRect(window)
+    return (left + x1, top + y1, left + x1 + width, top + y1 + height) if width else (0, 0, 0, 0)
 
 
 def hide_keypoints(keypoints: np.ndarray, cover: np.ndarray, *, left: int = 0, top: int = 0) -> None:

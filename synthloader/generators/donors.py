@@ -77,8 +77,10 @@ class Donors:
         return found
 
     def _draw_pictures(self, rng: np.random.Generator, class_ids: frozenset[int] | None) -> Iterator[int]:
-        """Positions in the pool: of the holders of the classes; without classes, of all, and when many of these turn
-        out to be empty, of those that hold anything."""
+        """Positions in the pool, of those that hold one of the classes.
+
+        Without classes all are drawn, and when many of these turn out to be empty, those that hold anything.
+        """
         holders = None if class_ids is None else self._find_holders(class_ids)
         barren = self._barren.setdefault(class_ids, set())
         misses = 0

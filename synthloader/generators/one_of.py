@@ -1,15 +1,16 @@
-"""`OneOf`: one of several generators, chosen by weight."""
+"""`OneOf`: one of several generators, drawn by weight."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
-from functools import reduce
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from synthloader.checks import check_number, reject
-from synthloader.protocols import Bindable, Generator, Pool
+from synthloader.generators.composition import bind_part, check_parts, draws_from_pool, find_aim, find_kept
+from synthloader.generators.label_contract import check_kept
+from synthloader.keys import make_fingerprint
+from synthloader.protocols import Generator, Pool
 from synthloader.sample import Sample
 from synthloader.targets import Target
 
@@ -17,75 +18,96 @@ __all__ = ["OneOf"]
 
 
 class OneOf:
-    """Chooses a generator for every sample, with a probability in proportion to its weight.
+    """Draw one generator for each sample, by weight; `one_of` in a recipe.
 
-    It keeps what all of them keep.
+    It keeps what all of them keep. Aimed at a class, all parts are; it can be aimed only if all can.
 
     Args:
-        choices: Pairs of weight and generator, or a mapping of these; weights are above 0 and need not add up to 1.
+        choices: Weight to generator, or pairs (weight, generator) where weights are equal. Weights are positive; only
+            their ratios count.
+
+    Raises:
+        ValueError: There is none, a weight is not positive, or they keep no kind of target in common.
+        TypeError: One is no generator.
 
     Example:
-        >>> from synthloader.generators import ColorTransfer, CopyPaste
-        >>> OneOf([(3, CopyPaste()), (1, ColorTransfer())]).weights
+        >>> from synthloader.generators.color_transfer import ColorTransfer
+        >>> from synthloader.generators.copy_paste import CopyPaste
+        >>> OneOf({3: CopyPaste(), 1: ColorTransfer()}).weights
         (0.75, 0.25)
     """
 
     def __init__(self, choices: Mapping[float, Generator] | Iterable[tuple[float, Generator]], /) -> None:
-        pairs = list(choices.items() if isinstance(choices, Mapping) else choices)
-        if not pairs:
-            reject("choices", "hold at least one pair of weight and generator", choices)
-        for at, (weight, generator) in enumerate(pairs):
-            if check_number(f"weight {at} of choices", weight, minimum=0.0) == 0.0:
-                reject(f"weight {at} of choices", "be above 0", weight, "Leave the generator out.")
-            if isinstance(generator, type) or not isinstance(generator, Generator):
-                reject(f"generator {at} of choices", "have generate, keeps and fingerprint", generator, error=TypeError)
-        total = sum(float(weight) for weight, _ in pairs)
-        self.weights = tuple(float(weight) / total for weight, _ in pairs)
-        self.generators = tuple(generator for _, generator in pairs)
-
-    @property
-    def keeps(self) -> frozenset[type[Target]]:
-        """What all of them keep true."""
-        return reduce(frozenset.intersection, (generator.keeps for generator in self.generators))
+        pairs = _read_pairs(choices)
+        self.generators = check_parts([part for _, part in pairs])
+        weights = [check_number(f"weights[{at}]", weight, minimum=0) for at, (weight, _) in enumerate(pairs)]
+        for at, weight in enumerate(weights):
+            if weight == 0:
+                reject(f"weights[{at}]", "be above 0", weight, "Leave out what is never to be drawn.")
+        self.weights = tuple(weight / sum(weights) for weight in weights)
+        self.keeps: frozenset[type[Target]] = find_kept(self.generators)
 
     @property
     def fingerprint(self) -> str:
-        """Weights and fingerprints."""
-        parts = zip(self.weights, self.generators, strict=True)
-        return f"OneOf({' | '.join(f'{weight:.6g}: {part.fingerprint}' for weight, part in parts)})"
+        """The weights and the fingerprints of the parts, in order."""
+        choices = [[weight, part.fingerprint] for weight, part in zip(self.weights, self.generators, strict=True)]
+        return make_fingerprint("OneOf", 1, choices=choices)
 
     @property
     def uses_pool(self) -> bool:
-        """Whether any of them draws from the pool."""
-        return any(isinstance(part, Bindable) and getattr(part, "uses_pool", True) for part in self.generators)
-
-    def __getattr__(self, name: str) -> object:
-        """`aim` is there only when all of the generators have it."""
-        parts = self.__dict__.get("generators", ())
-        if name == "aim" and parts and all(hasattr(part, "aim") for part in parts):
-            return self._aim
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        """Whether any part draws from the pool."""
+        return any(draws_from_pool(part) for part in self.generators)
 
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> OneOf:
-        """A copy whose generators are bound."""
-        return self._with(
-            [part.bind(pool, classes=classes) if isinstance(part, Bindable) else part for part in self.generators]
-        )
+        """A copy whose parts are bound."""
+        return self._replace([bind_part(part, pool, classes) for part in self.generators])
 
-    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
-        """Choose one and apply it."""
-        place = int(np.searchsorted(np.cumsum(self.weights), rng.random(), side="right"))
-        return self.generators[min(place, len(self.generators) - 1)].generate(source, rng=rng)
+    @property
+    def aim(self) -> Callable[[int], OneOf]:
+        """A method: `aim(class_id)` gives a copy whose parts are all aimed at this class.
 
-    def __repr__(self) -> str:
-        """Weights and generators."""
-        parts = zip(self.weights, self.generators, strict=True)
-        return f"OneOf([{', '.join(f'({weight:.6g}, {part!r})' for weight, part in parts)}])"
+        Raises:
+            AttributeError: A part cannot be aimed.
+        """
+        if any(find_aim(part) is None for part in self.generators):
+            raise AttributeError("aim: not every generator of this OneOf can be told which class is wanted.")
+        return self._aim
 
     def _aim(self, class_id: int, /) -> OneOf:
-        return self._with([part.aim(class_id) for part in self.generators])  # type: ignore[attr-defined]
+        aims = [find_aim(part) for part in self.generators]
+        return self._replace([aim(class_id) for aim in aims if aim is not None])
 
-    def _with(self, parts: list[Generator]) -> OneOf:
-        made = copy.copy(self)
-        made.generators = tuple(parts)
-        return made
+    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        """Draw one part and let it generate.
+
+        Args:
+            source: A sample whose kind of target all parts keep.
+            rng: Draws the part, then serves it.
+
+        Raises:
+            LabelContractError: Not all parts keep the source's kind of target.
+            NothingToGenerate: The drawn part can make nothing.
+        """
+        check_kept("OneOf", self.keeps, source)
+        drawn = int(np.searchsorted(np.cumsum(self.weights)[:-1], rng.random(), side="right"))
+        return self.generators[drawn].generate(source, rng=rng)
+
+    def _replace(self, parts: Iterable[Generator]) -> OneOf:
+        return OneOf(list(zip(self.weights, parts, strict=True)))
+
+    def __repr__(self) -> str:
+        """The parts with their shares."""
+        return f"OneOf({list(zip(self.weights, self.generators, strict=True))!r})"
+
+
+def _read_pairs(choices: object) -> list[tuple[object, object]]:
+    if isinstance(choices, Mapping):
+        return list(choices.items())
+    if not isinstance(choices, Iterable) or isinstance(choices, str):
+        reject("choices", "be a dict of weight to generator, or pairs", choices, error=TypeError)
+    pairs = []
+    for at, pair in enumerate(choices):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            reject(f"choices[{at}]", "be a pair (weight, generator)", pair, error=TypeError)
+        pairs.append((pair[0], pair[1]))
+    return pairs

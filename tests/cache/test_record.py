@@ -29,7 +29,9 @@ from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 from tests.cache.samples import assert_same, entries, make_sample, samples, trees, verdicts
 
-SMALL = Sample(np.arange(12, dtype=np.uint8).reshape(2, 2, 3), ClassLabel(3), fields={"id": 7, "box": np.float32([1, 2])})
+SMALL = Sample(
+    np.arange(12, dtype=np.uint8).reshape(2, 2, 3), ClassLabel(3), fields={"id": 7, "box": np.float32([1, 2])}
+)
 UPDATE = "(update synthloader: pip install -U synthloader)"
 AGAIN = "(generate it again, which replaces it)"
 
@@ -195,7 +197,13 @@ def test_a_verdict_stores_a_changed_image() -> None:
 
 def test_a_verdict_names_the_filters() -> None:
     tree, _ = split(encode_verdict(Verdict(False, reason="box too small"), "MinBox/1()", of=SMALL))
-    assert tree == {"filters": "MinBox/1()", "accepted": False, "score": None, "reason": "box too small", "sample": None}
+    assert tree == {
+        "filters": "MinBox/1()",
+        "accepted": False,
+        "score": None,
+        "reason": "box too small",
+        "sample": None,
+    }
 
 
 def test_a_verdict_on_another_sample_is_refused() -> None:

@@ -46,7 +46,9 @@ class TestCacheContract:
         assert list(cache) == []
         assert len(cache) == 0
 
-    @pytest.mark.parametrize("entry", [make_sample(), Rejected("no donor"), Rejected()], ids=["sample", "why", "no why"])
+    @pytest.mark.parametrize(
+        "entry", [make_sample(), Rejected("no donor"), Rejected()], ids=["sample", "why", "no why"]
+    )
     def test_what_was_put_comes_back(self, cache: Any, entry: Any) -> None:
         cache.put(b"a", entry)
         assert_same(cache.get(b"a"), entry)
@@ -116,6 +118,12 @@ class TestCacheContract:
         cache.put_verdict(b"a", "f", Verdict(True), of=make_sample())
         cache.put_verdict(b"a", "f", Verdict(False), of=make_sample())
         assert_same(cache.get_verdict(b"a", "f", of=make_sample()), Verdict(True))
+
+    def test_several_verdicts_can_be_put_at_once(self, cache: Any) -> None:
+        cache.put_verdicts((b"a", f"f{number}", Verdict(number == 1), make_sample()) for number in range(3))
+        cache.put_verdicts([])
+        assert_same(cache.get_verdict(b"a", "f1", of=make_sample()), Verdict(True))
+        assert_same(cache.get_verdict(b"a", "f2", of=make_sample()), Verdict(False))
 
     def test_fingerprints_of_filters_may_be_long(self, cache: Any) -> None:
         cache.put_verdict(b"a", "f" * 5000, Verdict(True), of=make_sample())

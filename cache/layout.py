@@ -1,0 +1,147 @@
+"""What lies where in a cache's folder, and what is said where something else lies there.
+
+| file | holds |
+|---|---|
+| `data.mdb`, `lock.mdb` | an LMDB environment: databases `entries` and `verdicts`, and the entry `meta` beside them |
+| `writer.lock` | the operating system's lock of the one process that writes, and its number |
+| `stamps.jsonl`, `pools.json` | notes of others about sources and pools |
+
+An entry's key is the cache's, a verdict's is the entry's and a hash of the filters' fingerprint. Values are records
+(`synthloader.cache.record`). `meta` is JSON: `{"application": "synthloader cache", "version": 1}`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Set
+from pathlib import Path
+from typing import Any, NoReturn
+
+import lmdb
+
+from synthloader.errors import CacheCorruptError, CacheError, CacheFullError, CacheVersionError
+
+__all__ = [
+    "DISK_FULL",
+    "ENTRIES",
+    "LAYOUT_VERSION",
+    "OWN_FILES",
+    "VERDICTS",
+    "check_length",
+    "check_meta",
+    "claim_folder",
+    "refuse",
+]
+
+LAYOUT_VERSION = 1
+"""Version of the folder and its databases; records have a version of their own."""
+
+ENTRIES, VERDICTS = b"entries", b"verdicts"
+"""Names of the two databases."""
+
+OWN_FILES = frozenset({"data.mdb", "lock.mdb", "writer.lock", "stamps.jsonl", "stamps.new", "pools.json", "pools.new"})
+"""Files that a cache's folder may hold; with others in it, a folder without `data.mdb` is somebody else's."""
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a full disk, a quota or a limit makes of a commit; the last is LMDB's word for a write that was cut short."""
+
+_META = b"meta"
+_APPLICATION = "synthloader cache"
+
+
+def claim_folder(folder: Path, /) -> None:
+    """Make the folder, or refuse one that holds other things.
+
+    Raises:
+        CacheError: It does, or it cannot be made.
+    """
+    what = f"Writing to the cache {folder}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = {name for name in os.listdir(folder) if not name.startswith(".")}
+    except OSError as error:
+        raise CacheError(
+            what, reason=f"{folder}: {error.strerror}", hint="choose a folder that can be written"
+        ) from error
+    if "data.mdb" not in names and (others := names - OWN_FILES):
+        reason = f"the folder holds {len(others)} other files, among them {min(others)}"
+        raise CacheError(what, reason=reason, hint="choose a new or an empty folder")
+
+
+def check_length(handle: Any, folder: Path, /) -> None:
+    """Refuse a file that was cut off: pages that it lacks would kill the interpreter when they are read.
+
+    Raises:
+        CacheCorruptError: It was.
+    """
+    expected = (handle.info()["last_pgno"] + 1) * handle.stat()["psize"]
+    found = os.stat(folder / "data.mdb").st_size
+    if found < expected:
+        _refuse_corrupt(f"Opening the cache {folder}", f"data.mdb has {found} bytes of {expected}: it was cut off")
+
+
+def check_meta(handle: Any, folder: Path, /, *, write: bool) -> bool:
+    """Whether there is a cache in the environment; one is made where that may be written.
+
+    Raises:
+        CacheVersionError: A newer version of synthloader made it.
+        CacheCorruptError: Its entry `meta` cannot be read.
+        CacheError: It is another program's.
+    """
+    what = f"Opening the cache {folder}"
+    with handle.begin() as transaction:
+        data = transaction.get(_META)
+        is_empty = transaction.stat()["entries"] == 0
+    if data is not None:
+        try:
+            meta = json.loads(data)
+            application, version = meta["application"], int(meta["version"])
+        except (ValueError, TypeError, KeyError) as error:
+            _refuse_corrupt(what, "its entry `meta` is broken", error)
+        if application == _APPLICATION and version <= LAYOUT_VERSION:
+            return True
+        raise CacheVersionError(
+            what,
+            reason=f"it has format {version} of {application}, and this version of synthloader reads formats up to "
+            f"{LAYOUT_VERSION}",
+            hint="update synthloader: pip install -U synthloader",
+        )
+    if not is_empty:
+        reason = "it holds an LMDB database that synthloader did not make"
+        raise CacheError(what, reason=reason, hint="choose another folder")
+    if write:
+        with handle.begin(write=True) as transaction:
+            for name in (ENTRIES, VERDICTS):
+                handle.open_db(name, txn=transaction)
+            transaction.put(_META, json.dumps({"application": _APPLICATION, "version": LAYOUT_VERSION}).encode())
+    return write
+
+
+def refuse(what: str, error: Exception, /, *, full_codes: Set[int] = frozenset()) -> NoReturn:
+    """Raise the error that LMDB's becomes.
+
+    Args:
+        what: What was tried.
+        error: What LMDB raised.
+        full_codes: Which of the system's error numbers say that the disk is full.
+    """
+    text = str(error)  # Older versions of the package give no number.
+    code = next((code for code in errno.errorcode if text.endswith(os.strerror(code))), 0)
+    reason = os.strerror(code) if code else text
+    if isinstance(error, lmdb.DiskError) or code in full_codes:
+        raise CacheFullError(what, reason=reason, hint="make room and go on: what was put before is kept") from error
+    if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.PanicError):
+        _refuse_corrupt(what, reason, error)
+    hint = "check the folder and its permissions"
+    if "already open in this process" in reason:
+        hint = "close() the cache before the process is forked, or start workers with spawn"
+    elif isinstance(error, lmdb.ReadersFullError):
+        hint = "fewer processes can read at once"
+    raise CacheError(what, reason=reason, hint=hint) from error
+
+
+def _refuse_corrupt(what: str, reason: str, error: Exception | None = None) -> NoReturn:
+    hint = "restore data.mdb from a copy, or delete it and fill the cache again"
+    raise CacheCorruptError(what, reason=reason, hint=hint) from error
