@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 
@@ -16,11 +16,21 @@ from synthloader.cache.layout import refuse
 __all__ = ["Lease", "Snapshot"]
 
 
-class Snapshot(NamedTuple):
-    """A read transaction; what it gives is a view of the file, valid until it ends."""
+class Snapshot:
+    """A read transaction; what it gives is a view of the file, valid until it ends.
 
-    transaction: Any
-    databases: dict[bytes, Any]
+    Args:
+        transaction: LMDB's.
+        databases: Handles of the databases by name.
+    """
+
+    def __init__(self, transaction: Any, databases: dict[bytes, Any]) -> None:
+        self.transaction = transaction
+        self.databases = databases
+
+    def forget(self) -> None:
+        """Let go of the transaction: LMDB's object may not be destroyed while another thread closes the file."""
+        self.transaction = None
 
     def get(self, database: bytes, key: bytes) -> memoryview | None:
         """The bytes of one record, or None."""
@@ -117,9 +127,11 @@ class Lease:
                 except lmdb.Error as error:
                     failure = error
                 else:
+                    snapshot = Snapshot(transaction, environment.databases)
+                    attempt.callback(snapshot.forget)
                     attempt.enter_context(transaction)
                     stack.enter_context(attempt.pop_all())
-                    return Snapshot(transaction, environment.databases)
+                    return snapshot
             if not may_retry or not isinstance(failure, lmdb.MapResizedError | lmdb.ReadersFullError):
                 refuse(f"Reading the cache {self._folder}", failure)
             with GATE.alone():

@@ -88,7 +88,15 @@ def test_dried_fruit_masks_train_a_mask_r_cnn(shared_data: Path, tmp_path: Path,
     precompute(generated, num_workers=2, progress=False)
     train = MixedDataset(real, generated, ratio=0.5)
     torch.manual_seed(0)
-    model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=4, min_size=size, max_size=size * 2)
+    model = maskrcnn_resnet50_fpn(
+        weights=None,
+        weights_backbone=None,
+        num_classes=4,
+        min_size=size,
+        max_size=size * 2,
+        rpn_post_nms_top_n_train=100,
+        box_batch_size_per_image=32,
+    )
     losses = train_one_pass(model, train, batch_size=3)
     assert all(map(math.isfinite, losses))
     report = train.report()
