@@ -25,7 +25,7 @@ class Snapshot:
     """
 
     def __init__(self, transaction: Any, databases: dict[bytes, Any]) -> None:
-        self.transaction = transaction
+        self.transaction: Any = transaction
         self.databases = databases
 
     def forget(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 
 from synthloader.checks import check_count, check_int, reject
@@ -75,7 +76,12 @@ class MixedBatchSampler(BatchSampler):
         seed: Seed of the order.
 
     Example:
-        >>> loader = DataLoader(train, batch_sampler=MixedBatchSampler(train, 8))  # doctest: +SKIP
+        >>> from synthloader import ColorTransfer, GeneratedDataset
+        >>> boxes, labels = torch.tensor([[1.0, 1, 5, 5]]), torch.tensor([1])
+        >>> real = [(torch.full((3, 8, 8), i, dtype=torch.uint8), {"boxes": boxes, "labels": labels}) for i in range(8)]
+        >>> train = MixedDataset(real, GeneratedDataset(real, ColorTransfer()), ratio=0.5)
+        >>> [sum(train.is_generated(index) for index in batch) for batch in MixedBatchSampler(train, 3)]
+        [1, 1, 1, 1]
     """
 
     def __init__(
@@ -175,7 +181,13 @@ class EpochSampler(Sampler[int]):
         train: The mix.
 
     Example:
-        >>> loader = DataLoader(train, 8, sampler=EpochSampler(RandomSampler(train), train))  # doctest: +SKIP
+        >>> from synthloader import ColorTransfer, GeneratedDataset
+        >>> boxes, labels = torch.tensor([[1.0, 1, 5, 5]]), torch.tensor([1])
+        >>> real = [(torch.full((3, 8, 8), i, dtype=torch.uint8), {"boxes": boxes, "labels": labels}) for i in range(8)]
+        >>> train = MixedDataset(real, GeneratedDataset(real, ColorTransfer()), ratio=0.5)
+        >>> sampler = EpochSampler(torch.utils.data.SequentialSampler(train), train)
+        >>> [{index.epoch for index in sampler} for _ in range(3)]
+        [{0}, {1}, {2}]
     """
 
     def __init__(self, sampler: Iterable[Any], train: MixedDataset) -> None:

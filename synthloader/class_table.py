@@ -1,15 +1,18 @@
-"""Which classes each item of a dataset holds, in two flat arrays: what `Balance` counts with."""
+"""Which classes each item of a dataset holds, in two flat arrays, and how its uses are divided among them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
 from synthloader.checks import check_choice
 
-__all__ = ["ClassTable"]
+__all__ = ["ClassTable", "share_out", "share_uses"]
+
+_GOLDEN = 0.6180339887498949
 
 
 class ClassTable:
@@ -56,3 +59,133 @@ class ClassTable:
         if not len(self._class_ids):
             return np.zeros((0, 2), np.int64)
         return np.unique(np.stack([self._class_ids, self._items], axis=1), axis=0)
+
+
+def share_out(room: np.ndarray, total: int) -> np.ndarray:
+    """Integers that add up to `total`, each the floor or ceil of its share in proportion to `room`.
+
+    They are spread evenly along the array, and none is above its room as long as `total` is not above all room.
+    """
+    if not total:
+        return np.zeros(len(room), np.int64)
+    whole = int(room.sum())
+    ends = np.cumsum(room, dtype=np.int64)
+    if whole * total >= 1 << 62:
+        ends = ends.astype(object)
+    return np.diff((ends * total // whole).astype(np.int64), prepend=0)
+
+
+def share_uses(
+    holders: Mapping[int, np.ndarray], needed: Mapping[int, int], *, num_items: int, limit: int
+) -> dict[int, np.ndarray]:
+    """Divide the limited uses of items among classes, so that the classes lack as little as can be.
+
+    All uses are given away. Each item's are first divided in proportion to what its classes ask of their holders. A
+    class that then lacks some takes them from another one that has too many, or that can take them from a third.
+
+    Args:
+        holders: Class id to (S,) positions of the items that hold it, ascending.
+        needed: Class id to the number of uses that it needs, at least 1; the same classes.
+        num_items: Number of items.
+        limit: Most uses of one item.
+
+    Returns:
+        Class id to (S,) int64, how often each of its holders may be used for it.
+
+    Source:
+        Ford and Fulkerson 1956, "Maximal flow through a network" (augmenting paths); ours moves many uses at once.
+
+    Example:
+        >>> both, one = np.arange(3), np.arange(2)
+        >>> shares = share_uses({7: both, 8: one}, {7: 1, 8: 2}, num_items=3, limit=1)
+        >>> shares[7].tolist(), shares[8].tolist()
+        ([0, 0, 1], [1, 1])
+    """
+    division = _Division([holders[class_id] for class_id in needed], list(needed.values()), num_items, limit)
+    for place in range(len(needed)):
+        division.fill(place)
+    return {class_id: division.uses_of(place) for place, class_id in enumerate(needed)}
+
+
+class _Division:
+    """Uses of items by classes, one entry for every pair of which the item holds the class."""
+
+    def __init__(self, holders: list[np.ndarray], needed: list[int], num_items: int, limit: int) -> None:
+        sizes = np.array([len(items) for items in holders])
+        self._needed = np.array(needed, np.int64)
+        self._num_items = num_items
+        self._items = np.concatenate(holders)
+        self._classes = np.repeat(np.arange(len(holders)), sizes)
+        self._starts = np.cumsum(sizes) - sizes
+        self._sizes = sizes
+        self._uses = self._divide(self._needed / sizes, min(limit, sum(needed)))
+        self._is_exhausted = np.zeros(len(holders), np.bool_)
+
+    def uses_of(self, place: int) -> np.ndarray:
+        return self._uses[self._starts[place] : self._starts[place] + self._sizes[place]]
+
+    def fill(self, place: int) -> None:
+        """Get a class what it lacks, as far as there is any."""
+        while (lack := int(self._needed[place] - self.uses_of(place).sum())) > 0:
+            path = self._find_path(place)
+            if not path:
+                return
+            surplus = int(self.uses_of(path[-1]).sum() - self._needed[path[-1]])
+            steps = list(pairwise(path))
+            amount = min(lack, surplus, *(int(self._uses[self._find_movable(*step)].sum()) for step in steps))
+            for taker, giver in steps:
+                self._move(taker, giver, amount)
+
+    def _divide(self, loads: np.ndarray, limit: int) -> np.ndarray:
+        """Every item's uses in proportion to its classes' loads, rounded this way for one item and that for another."""
+        order = np.lexsort((self._classes, self._items))
+        items, loads = self._items[order], loads[self._classes[order]]
+        first = np.flatnonzero(np.diff(items, prepend=-1))
+        last = np.append(first[1:], len(items)) - 1
+        sums = np.cumsum(loads)
+        before = np.repeat(sums[first] - loads[first], last - first + 1)
+        whole = np.repeat(sums[last], last - first + 1) - before
+        ends = np.floor(limit * (sums - before) / whole + items * _GOLDEN % 1.0).astype(np.int64)
+        ends[last] = limit
+        ends = np.minimum(ends, limit)
+        uses = np.diff(ends, prepend=0)
+        uses[first] = ends[first]
+        result: np.ndarray = np.empty_like(uses)
+        result[order] = uses
+        return result
+
+    def _find_path(self, place: int) -> list[int]:
+        """From a class that lacks uses over classes that can give some to one that has too many; empty for none."""
+        came_from, queue = {place: place}, [place]
+        for taker in queue:
+            is_held = np.zeros(self._num_items, np.bool_)
+            is_held[self._items_of(taker)] = True
+            movable = np.bincount(self._classes, self._uses * is_held[self._items], minlength=len(self._sizes))
+            for giver in np.flatnonzero((movable > 0) & ~self._is_exhausted).tolist():
+                if giver in came_from:
+                    continue
+                came_from[giver] = taker
+                queue.append(giver)
+                if self.uses_of(giver).sum() > self._needed[giver]:
+                    path = [giver]
+                    while path[-1] != place:
+                        path.append(came_from[path[-1]])
+                    return path[::-1]
+        self._is_exhausted[queue] = True  # Nobody who can only turn to these will ever get more.
+        return []
+
+    def _items_of(self, place: int) -> np.ndarray:
+        return self._items[self._starts[place] : self._starts[place] + self._sizes[place]]
+
+    def _find_movable(self, taker: int, giver: int) -> np.ndarray:
+        """The giver's entries whose items the taker holds too."""
+        is_shared = np.isin(self._items_of(giver), self._items_of(taker))
+        entries: np.ndarray = self._starts[giver] + np.flatnonzero(is_shared)
+        return entries
+
+    def _move(self, taker: int, giver: int, amount: int) -> None:
+        from_entries = self._find_movable(taker, giver)
+        moved = share_out(self._uses[from_entries], amount)
+        to_entries = self._starts[taker] + np.searchsorted(self._items_of(taker), self._items[from_entries])
+        self._uses[from_entries] -= moved
+        self._uses[to_entries] += moved

@@ -10,18 +10,30 @@ Replace, Only    index   0 .. n-1, those that the epoch's permutation sends belo
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from synthloader.class_table import ClassTable
+from synthloader.class_table import ClassTable, share_out
 from synthloader.permutation import Permutation, get_permutation
 from synthloader.seeds import hash_numbers
 
-__all__ = ["AppendLayout", "Cell", "Draw", "Layout", "PlanContext", "ReplaceLayout", "SetShape", "Shortfall", "make_cells"]
+__all__ = [
+    "AppendLayout",
+    "Cell",
+    "Draw",
+    "Layout",
+    "PlanContext",
+    "ReplaceLayout",
+    "SetShape",
+    "Shortfall",
+    "make_cells",
+]
 
 
 class Draw(NamedTuple):
@@ -93,7 +105,11 @@ class Layout(Protocol):
     length: int
     num_laps: int
     """Most versions of one source in an epoch; versions are numbered on by this much from epoch to epoch."""
-    shortfalls: Sequence[Shortfall]
+
+    @property
+    def shortfalls(self) -> Sequence[Shortfall]:
+        """The sets, and their classes where the plan tells these apart, that cannot give what it asks for."""
+        ...
 
     def count_generated(self, epoch: int, /) -> int:
         """How many indices of the epoch are generated."""
@@ -134,9 +150,9 @@ class Cell:
         num_sources: S.
         count: Number of positions m.
         num_variants: Versions of each source; None for as many as asked.
-        target_class: The class that every position is meant for, if any.
+        classes: The class that positions are meant for, and how many of them, run after run; None for no class.
         laps_left: (S,) how often each source may be used, descending; None for no limit but `num_variants`.
-        first_lap: (S,) versions of each source that other cells use already.
+        first_lap: (S,) versions of each source that are other cells'.
         key: Hash that tells this cell's permutations from others'.
     """
 
@@ -146,9 +162,11 @@ class Cell:
     key: int
     sources: np.ndarray | None = None
     num_variants: int | None = None
-    target_class: int | None = None
+    classes: Mapping[int, int] | None = None
     laps_left: np.ndarray | None = None
     first_lap: np.ndarray | None = None
+    _class_ids: list[int | None] = field(init=False, default_factory=lambda: [None])
+    _class_ends: list[int] = field(init=False, default_factory=list)
     _lap_ends: list[int] | None = field(init=False, default=None)
     _lap_rooms: list[int] = field(init=False, default_factory=list)
 
@@ -158,6 +176,10 @@ class Cell:
             ends = np.minimum(np.cumsum(rooms, dtype=np.int64), self.count).tolist()
             object.__setattr__(self, "_lap_rooms", rooms)
             object.__setattr__(self, "_lap_ends", ends)
+        if self.classes is not None:
+            object.__setattr__(self, "_class_ids", list(self.classes))
+        runs = [self.count] if self.classes is None else list(self.classes.values())
+        object.__setattr__(self, "_class_ends", np.cumsum(runs, dtype=np.int64).tolist())
 
     @property
     def capacity(self) -> int | None:
@@ -167,6 +189,11 @@ class Cell:
         return None if self.num_variants is None else self.num_variants * self.num_sources
 
     @property
+    def room(self) -> int:
+        """How many of the positions get a version of their own."""
+        return self.count if self.capacity is None else min(self.count, self.capacity)
+
+    @property
     def num_laps_own(self) -> int:
         """Most versions of one source that this cell uses in an epoch."""
         return -(-self.count // self.num_sources) if self._lap_ends is None else len(self._lap_ends)
@@ -174,10 +201,21 @@ class Cell:
     @property
     def num_laps(self) -> int:
         """The same, with those that other cells use before it."""
-        return self.num_laps_own + (0 if self.first_lap is None or not len(self.first_lap) else int(self.first_lap.max()))
+        return self.num_laps_own + (0 if self.first_lap is None else int(self.first_lap.max()))
+
+    def list_runs(self) -> Iterator[tuple[int | None, range]]:
+        """Each class with its positions."""
+        for class_id, start, end in zip(self._class_ids, [0, *self._class_ends], self._class_ends, strict=False):
+            yield class_id, range(start, end)
+
+    def find_run(self, position: int) -> range:
+        """The positions that are meant for the same class."""
+        at = bisect_right(self._class_ends, position)
+        return range(self._class_ends[at - 1] if at else 0, self._class_ends[at])
 
     def draw(self, epoch: int, position: int, *, num_laps: int) -> Draw:
         """What a position carries."""
+        target_class = self._class_ids[bisect_right(self._class_ends, position)]
         capacity = self.capacity
         short = capacity is not None and position >= capacity
         if self._lap_ends is None or short:
@@ -189,12 +227,11 @@ class Cell:
         row = get_permutation(size, hash_numbers(self.key, epoch, lap))(place)
         source = row if self.sources is None else int(self.sources[row])
         if short:
-            return Draw(self.set_index, source, None, self.target_class)
-        slot = lap if self.first_lap is None else lap + int(self.first_lap[row])
-        variant = epoch * num_laps + slot
-        if self.num_variants is not None:
-            variant = (variant + source * 0x9E3779B1) % self.num_variants
-        return Draw(self.set_index, source, variant, self.target_class)
+            return Draw(self.set_index, source, None, target_class)
+        if self.first_lap is not None:
+            lap += int(self.first_lap[row])
+        variant = _choose_version(epoch, lap, source, num_laps=num_laps, num_variants=self.num_variants)
+        return Draw(self.set_index, source, variant, target_class)
 
 
 class AppendLayout:
@@ -208,11 +245,7 @@ class AppendLayout:
         self._by_set = [sum(cell.count for cell in self.cells if cell.set_index == at) for at in range(len(names))]
         self.length = num_real + self._num_generated
         self.num_laps = max((cell.num_laps for cell in self.cells), default=1)
-        self.shortfalls = [
-            Shortfall(names[cell.set_index], cell.count, cell.capacity, cell.target_class)
-            for cell in self.cells
-            if cell.capacity is not None and cell.capacity < cell.count
-        ]
+        self.shortfalls = self._find_shortfalls(names)
 
     def count_generated(self, epoch: int, /) -> int:
         """How many indices of the epoch are generated."""
@@ -230,11 +263,12 @@ class AppendLayout:
         return cell.draw(epoch, position, num_laps=self.num_laps)
 
     def draw_next(self, epoch: int, index: int, /, *, limit: int) -> Iterator[Draw]:
-        """What the next positions of the same cell carry, around its end; those without a version left are passed by."""
+        """What the next positions of the same cell and class carry, around their end, with a version left."""
         cell, position = self._locate(index - self._num_real)
-        room = cell.count if cell.capacity is None else min(cell.count, cell.capacity)
-        for step in range(1, min(limit, room - 1 if position < room else room) + 1):
-            yield cell.draw(epoch, (position + step) % room, num_laps=self.num_laps)
+        run = cell.find_run(position)
+        first, room = run.start, max(0, min(run.stop, cell.room) - run.start)
+        for step in range(1, min(limit, room - 1 if position - first < room else room) + 1):
+            yield cell.draw(epoch, first + (position - first + step) % room, num_laps=self.num_laps)
 
     def find_generated(self, epoch: int, position: int, /) -> int:
         """The index of the epoch's generated item number `position`."""
@@ -247,6 +281,19 @@ class AppendLayout:
     def find_real_source(self, epoch: int, index: int, /) -> int:
         """The real item served where nothing could be generated and the set's source is none."""
         return (index - self._num_real) % self._num_real if index >= self._num_real else index
+
+    def _find_shortfalls(self, names: Sequence[str]) -> list[Shortfall]:
+        asked: Counter[tuple[int, int | None]] = Counter()
+        available: Counter[tuple[int, int | None]] = Counter()
+        for cell in self.cells:
+            for class_id, run in cell.list_runs():
+                asked[cell.set_index, class_id] += len(run)
+                available[cell.set_index, class_id] += len(run[: max(0, cell.room - run.start)])
+        return [
+            Shortfall(names[set_index], asked[set_index, target_class], room, target_class)
+            for (set_index, target_class), room in available.items()
+            if room < asked[set_index, target_class]
+        ]
 
     def _locate(self, position: int) -> tuple[Cell, int]:
         at = bisect_right(self._ends, position)
@@ -261,9 +308,8 @@ class ReplaceLayout:
         num_real: int,
         counts: Sequence[int],
         *,
-        num_variants: Sequence[int | None],
+        sets: Sequence[SetShape],
         seed: int,
-        find_groups: Callable[[], np.ndarray | None],
     ) -> None:
         self.length = num_real
         self.num_laps = 1
@@ -272,8 +318,7 @@ class ReplaceLayout:
         self._counts = list(counts)
         self._ends = np.cumsum(self._counts).tolist() if self._counts else []
         self._num_generated = sum(self._counts)
-        self._num_variants = list(num_variants)
-        self._find_groups = find_groups
+        self._sets = list(sets)
 
     def count_generated(self, epoch: int, /) -> int:
         """How many indices of the epoch are generated."""
@@ -291,12 +336,15 @@ class ReplaceLayout:
         return self._draw_at(epoch, index, position) if position < self._num_generated else None
 
     def draw_next(self, epoch: int, index: int, /, *, limit: int) -> Iterator[Draw]:
-        """What the next positions of the permutation carry, of the same size and class where these are known."""
+        """What the set's next positions of the permutation carry, of the same size and class where these are known."""
         shuffle = self._shuffle(epoch)
-        groups = self._find_groups()
         start = shuffle(index)
-        for step in range(1, min(limit, self._num_generated - 1) + 1):
-            position = (start + step) % self._num_generated
+        set_index = bisect_right(self._ends, start)
+        groups = self._sets[set_index].find_groups()
+        count = self._counts[set_index]
+        first = self._ends[set_index] - count
+        for step in range(1, min(limit, count - 1) + 1):
+            position = first + (start - first + step) % count
             other = shuffle.inverse(position)
             if groups is None or groups[other] == groups[index]:
                 yield self._draw_at(epoch, other, position)
@@ -318,10 +366,8 @@ class ReplaceLayout:
 
     def _draw_at(self, epoch: int, index: int, position: int) -> Draw:
         set_index = bisect_right(self._ends, position)
-        versions = self._num_variants[set_index]
-        variant = epoch * self.num_laps
-        if versions is not None:
-            variant = (variant + index * 0x9E3779B1) % versions
+        num_variants = self._sets[set_index].num_variants
+        variant = _choose_version(epoch, 0, index, num_laps=self.num_laps, num_variants=num_variants)
         return Draw(set_index, index, variant, None)
 
 
@@ -332,7 +378,7 @@ def make_cells(
     set_index: int,
     seed: int,
     sources: np.ndarray | None = None,
-    target_class: int | None = None,
+    classes: Mapping[int, int] | None = None,
     laps_left: np.ndarray | None = None,
     first_lap: np.ndarray | None = None,
 ) -> list[Cell]:
@@ -344,67 +390,77 @@ def make_cells(
         set_index: The set's place among the sets.
         seed: Seed of the mix.
         sources: (S,) positions in the set; None for all of them.
-        target_class: The class that the positions are meant for.
-        laps_left: (num_sources of the set,) how often each may still be used.
-        first_lap: (num_sources of the set,) versions that are used already.
+        classes: The classes that the positions are meant for, and how many of them; spread over the cells alike.
+        laps_left: (S,) how often each may be used; None for no limit but `num_variants`.
+        first_lap: (S,) versions of each that are other cells'.
     """
     groups = shape.find_groups()
-    if groups is None and laps_left is None and sources is None:
-        return [Cell(set_index, shape.num_sources, count, hash_numbers(seed, set_index), num_variants=shape.num_variants)]
+    if groups is None and laps_left is None and sources is None and classes is None:
+        key = hash_numbers(seed, set_index)
+        return [Cell(set_index, shape.num_sources, count, key, num_variants=shape.num_variants)]
     members = np.arange(shape.num_sources) if sources is None else sources
     labels = np.zeros(len(members), np.int64) if groups is None else groups[members]
-    parts = [members[labels == label] for label in np.unique(labels)]
+    _, numbers, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    numbers = numbers.reshape(-1)
+    # One sort for all groups: there may be as many as sources.
+    parts = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
     cells = []
-    for number, (part, share) in enumerate(zip(parts, _apportion(parts, count, laps_left), strict=True)):
-        left = None if laps_left is None else laps_left[part]
-        order = None if left is None else np.argsort(-left, kind="stable")
-        if order is not None:
-            part = part[order]
+    waiting = np.array([count] if classes is None else list(classes.values()), np.int64)
+    only_class = next(iter(classes)) if classes is not None and len(classes) == 1 else -1
+    for number, share in enumerate(_apportion(numbers, sizes, count, laps_left)):
+        if not share:
+            continue
+        rows = parts[number]
+        runs = share_out(waiting, share)
+        waiting -= runs
+        if laps_left is not None:
+            rows = rows[np.argsort(-laps_left[rows], kind="stable")]
         cells.append(
             Cell(
                 set_index,
-                len(part),
+                len(rows),
                 share,
-                hash_numbers(seed, set_index, number, -1 if target_class is None else target_class),
-                sources=part,
+                hash_numbers(seed, set_index, number, only_class),
+                sources=members[rows],
                 num_variants=shape.num_variants,
-                target_class=target_class,
-                laps_left=None if left is None or order is None else left[order],
-                first_lap=None if first_lap is None else first_lap[part],
+                classes=None
+                if classes is None
+                else {one: run for one, run in zip(classes, runs.tolist(), strict=True) if run},
+                laps_left=None if laps_left is None else laps_left[rows],
+                first_lap=None if first_lap is None else first_lap[rows],
             )
         )
     return cells
 
 
-def _apportion(parts: Sequence[np.ndarray], count: int, laps_left: np.ndarray | None) -> list[int]:
+def _apportion(numbers: np.ndarray, sizes: np.ndarray, count: int, laps_left: np.ndarray | None) -> list[int]:
     """Split positions over groups so that over all of them each source is used floor or ceil of the mean."""
-    sizes = np.array([len(part) for part in parts])
-    if laps_left is None:
-        full, rest = divmod(count, int(sizes.sum()))
-        return (full * sizes + _share_out(sizes, rest)).tolist()
-    shares, left = np.zeros(len(parts), np.int64), count
-    for lap in range(int(max((laps_left[part].max() for part in parts), default=0))):
-        room = np.array([np.count_nonzero(laps_left[part] > lap) for part in parts])
-        if left <= room.sum():
-            shares += _share_out(room, left)
-            left = 0
+    shares, left = np.zeros(len(sizes), np.int64), count
+    uses = np.zeros(0, np.int64) if laps_left is None else laps_left
+    for lap in range(int(uses.max(initial=0))):
+        room = np.bincount(numbers[uses > lap], minlength=len(sizes))
+        share = share_out(room, min(left, int(room.sum())))
+        shares += share
+        left -= int(share.sum())
+        if not left:
             break
-        shares += room
-        left -= int(room.sum())
     full, rest = divmod(left, int(sizes.sum()))  # what no version is left for is shared out all the same
-    return (shares + full * sizes + _share_out(sizes, rest)).tolist()
+    result: list[int] = (shares + full * sizes + share_out(sizes, rest)).tolist()
+    return result
 
 
-def _share_out(room: np.ndarray, total: int) -> np.ndarray:
-    """Integers that add up to `total`, in proportion to `room` and never above it (largest remainders)."""
-    if not total:
-        return np.zeros(len(room), np.int64)
-    floors = room.astype(object) * total // int(room.sum())
-    rests = room.astype(object) * total % int(room.sum())
-    shares = floors.astype(np.int64)
-    for at in sorted(range(len(room)), key=lambda at: (-rests[at], at))[: total - int(shares.sum())]:
-        shares[at] += 1
-    return shares
+def _choose_version(epoch: int, lap: int, source: int, *, num_laps: int, num_variants: int | None) -> int:
+    """The version that a source's use number `lap` in an epoch gets: another one for every lap.
+
+    Without a limit they are numbered on for ever. Of a limited number each comes up equally often at each lap: where
+    the laps of an epoch and the versions have a common divisor, the same few would come round for ever, so each round
+    begins one later.
+    """
+    if num_variants is None:
+        return epoch * num_laps + lap
+    common = math.gcd(num_laps, num_variants)
+    round_number = epoch * common // num_variants
+    return (epoch * num_laps + round_number % common + lap + source * 0x9E3779B1) % num_variants
 
 
 def _count_per_lap(laps_left: np.ndarray, count: int) -> list[int]:

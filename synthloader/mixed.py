@@ -280,8 +280,10 @@ class MixedDataset(Dataset[Any]):
 
     def _resolve(self, index: Any) -> tuple[int, int]:
         """Position and epoch of an index of any integer kind."""
-        epoch = index.epoch if type(index) is EpochIndex else self._tally.epoch
-        at = index if isinstance(index, int) and not isinstance(index, bool) else _to_int(index)
+        if type(index) is EpochIndex:
+            at, epoch = int(index), index.epoch  # the wrapped dataset gets a plain int, as ever
+        else:
+            at, epoch = index if type(index) is int else _to_int(index), self._tally.epoch
         length = self._length
         if at < 0:
             at += length

@@ -5,19 +5,37 @@ A plan is a small description; `bind` turns it into a `synthloader.layout.Layout
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from synthloader.checks import check_choice, check_count, check_fraction, check_int, check_number, check_type, reject, suggest_name
-from synthloader.layout import AppendLayout, Cell, Draw, Layout, PlanContext, ReplaceLayout, SetShape, Shortfall, make_cells
+from synthloader.checks import (
+    check_choice,
+    check_count,
+    check_fraction,
+    check_int,
+    check_number,
+    check_type,
+    reject,
+    suggest_name,
+)
+from synthloader.class_table import share_uses
+from synthloader.layout import (
+    AppendLayout,
+    Cell,
+    Draw,
+    Layout,
+    PlanContext,
+    ReplaceLayout,
+    SetShape,
+    make_cells,
+)
 
 __all__ = ["Add", "Balance", "Only", "Plan", "Replace", "Schedule"]
-
-_NO_LIMIT = np.iinfo(np.int64).max
 
 
 @runtime_checkable
@@ -50,7 +68,7 @@ class Add:
     ratio: float | Mapping[str, float]
 
     def __post_init__(self) -> None:
-        _check_ratio("ratio", self.ratio)
+        object.__setattr__(self, "ratio", _check_ratio("ratio", self.ratio))
 
     def bind(self, context: PlanContext, /) -> Layout:
         """Work the plan out for one dataset."""
@@ -84,7 +102,8 @@ class Replace:
     _share: float | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        _check_ratio("ratio", self.ratio, infinite=self._share is not None)
+        if self._share is None:
+            object.__setattr__(self, "ratio", _check_ratio("ratio", self.ratio))
 
     @classmethod
     def share(cls, share: float, /) -> Replace:
@@ -96,21 +115,14 @@ class Replace:
         """Work the plan out for one dataset."""
         size = context.num_real
         if isinstance(self.ratio, Mapping):
-            ratios = _match_names("ratio", self.ratio, context)
-            whole = 1 + sum(map(_exact, ratios))
-            counts = _round_together([_exact(ratio) * size / whole for ratio in ratios])
+            ratios = [_exact(ratio) for ratio in _match_names("ratio", self.ratio, context)]
+            counts = _round_together([ratio * size / (1 + sum(ratios)) for ratio in ratios])
+        elif self._share is not None:
+            counts = _divide(round(size * self._share), len(context.sets))
         else:
-            share = self._share
-            total = round(size * share) if share is not None else round(size * self.ratio / (1 + self.ratio))
-            counts = _divide(total, len(context.sets))
-        for shape, count in zip(context.sets, counts, strict=True):
-            if count and not shape.own:
-                reject("plan", f"be Add or Balance for the set {shape.name!r}, which does not come from the real items", self,
-                       "Replace puts a version of an item in its place, which a foreign set does not have: use Add.")
-        return ReplaceLayout(
-            size, counts, num_variants=[shape.num_variants for shape in context.sets], seed=context.seed,
-            find_groups=context.sets[0].find_groups if context.sets else lambda: None,
-        )
+            ratio = _exact(self.ratio)
+            counts = _divide(round(ratio * size / (1 + ratio)), len(context.sets))
+        return _bind_in_place(self, context, counts)
 
 
 @dataclass(frozen=True)
@@ -124,12 +136,12 @@ class Only:
 
     def bind(self, context: PlanContext, /) -> Layout:
         """Work the plan out for one dataset."""
-        return Replace.share(1.0).bind(context)
+        return _bind_in_place(self, context, _divide(context.num_real, len(context.sets)))
 
 
 @dataclass(frozen=True)
 class Balance:
-    """Generated items for the classes that have too few. Indices as in `Add`; each generated index has one target class.
+    """Generated items for the classes that have too few. Indices as in `Add`; each generated one has a target class.
 
     Args:
         to: What every class is raised to: an int is a count, a float a share of the largest class.
@@ -153,23 +165,34 @@ class Balance:
     cap: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.to, int) and not isinstance(self.to, bool):
-            check_int("to", self.to, minimum=1)
-        elif check_number("to", self.to, minimum=0.0) == 0.0:
-            reject("to", "be above 0", self.to, "An int is a count, a float a share of the largest class.")
+        if isinstance(self.to, int | np.integer) and not isinstance(self.to, bool):
+            to: int | float = check_int("to", self.to, minimum=1)
+        else:
+            to = check_number("to", self.to, minimum=0.0)
+            if to == 0:
+                reject("to", "be above 0", self.to, "An int is a count, a float a share of the largest class.")
+        object.__setattr__(self, "to", to)
         check_choice("count", self.count, ("images", "instances"))
         if self.cap is not None:
             check_count("cap", self.cap)
         if self.classes is not None:
             check_type("classes", self.classes, (tuple, list))
-            object.__setattr__(self, "classes", tuple(self.classes))
+            classes = (
+                name if isinstance(name, str) else check_int(f"classes[{at}]", name, minimum=0)
+                for at, name in enumerate(self.classes)
+            )
+            object.__setattr__(self, "classes", tuple(classes))
 
     def count_needed(self, context: PlanContext, /) -> dict[int, int]:
         """Class id to the number of generated indices, for the classes that need any."""
         table = context.find_classes()
         if table is None:
-            reject("plan", "have class counts of the real dataset", self,
-                   "Its annotations cannot be read without decoding images; give the dataset `targets`, or use Add.")
+            reject(
+                "plan",
+                "have class counts of the real dataset",
+                self,
+                "Its annotations cannot be read without decoding images; give the dataset `targets`, or use Add.",
+            )
         counts = table.count(self.count)
         largest = max(counts.values(), default=0)
         goal = self.to if isinstance(self.to, int) else round(self.to * largest)
@@ -178,37 +201,60 @@ class Balance:
         return {class_id: need for class_id, need in needed.items() if need > 0}
 
     def bind(self, context: PlanContext, /) -> Layout:
-        """Work the plan out for one dataset; the rarest sources are given out first."""
+        """Work the plan out for one dataset."""
         needed = self.count_needed(context)
+        num_sets = len(context.sets)
         cells: list[Cell] = []
-        shares = {class_id: _divide(need, len(context.sets)) for class_id, need in needed.items()}
         for at, shape in enumerate(context.sets):
-            used = np.zeros(shape.num_sources, np.int64)
-            limit = min(self.cap or _NO_LIMIT, shape.num_variants or _NO_LIMIT)
-            found: dict[int, list[Cell]] = {}
-            holders = {class_id: self._find_sources(shape, class_id) for class_id in needed if shares[class_id][at]}
-            for class_id in sorted(holders, key=lambda class_id: (len(holders[class_id]), class_id)):
-                left = None if limit == _NO_LIMIT else np.maximum(limit - used, 0)
-                found[class_id] = make_cells(
-                    shape, shares[class_id][at], set_index=at, seed=context.seed, sources=holders[class_id],
-                    target_class=class_id, laps_left=left, first_lap=used.copy(),
-                )
-                for cell in found[class_id]:
-                    laps = cell.num_laps_own
-                    rows = holders[class_id] if cell.sources is None else cell.sources
-                    used[rows] += laps if cell.laps_left is None else np.minimum(cell.laps_left, laps)
-            cells += [cell for class_id in sorted(found) for cell in found[class_id]]
+            shares = {class_id: _divide(need, num_sets)[at] for class_id, need in sorted(needed.items())}
+            shares = {class_id: share for class_id, share in shares.items() if share}
+            if shares:
+                _check_sources(shape)
+                make = self._make_aimed_cells if shape.aimable else self._make_holders_cells
+                cells += make(shape, shares, set_index=at, seed=context.seed)
         return AppendLayout(context.num_real, cells, names=[shape.name for shape in context.sets])
 
-    def _find_sources(self, shape: SetShape, class_id: int) -> np.ndarray:
-        _check_sources(shape)
-        if shape.aimable:
-            return np.arange(shape.num_sources)
+    def _make_aimed_cells(self, shape: SetShape, shares: dict[int, int], *, set_index: int, seed: int) -> list[Cell]:
+        """Any source serves any class: the classes take turns over all of them."""
+        count, left = sum(shares.values()), None
+        if self.cap is not None and count > self.cap * shape.num_sources:
+            left = np.full(shape.num_sources, min(self.cap, shape.num_variants or self.cap))
+        return make_cells(shape, count, set_index=set_index, seed=seed, classes=shares, laps_left=left)
+
+    def _make_holders_cells(self, shape: SetShape, shares: dict[int, int], *, set_index: int, seed: int) -> list[Cell]:
+        """Each class is served by the sources that hold it, which share out their uses where these are limited."""
+        holders = {class_id: self._find_holders(shape, class_id) for class_id in shares}
+        limits = [limit for limit in (self.cap, shape.num_variants) if limit is not None]
+        left: dict[int, np.ndarray] = {}
+        if limits:
+            left = share_uses(holders, shares, num_items=shape.num_sources, limit=min(limits))
+        used = np.zeros(shape.num_sources, np.int64)
+        cells: list[Cell] = []
+        for class_id, share in shares.items():
+            rows = holders[class_id]
+            cells += make_cells(
+                shape,
+                share,
+                set_index=set_index,
+                seed=seed,
+                sources=rows,
+                classes={class_id: share},
+                laps_left=left.get(class_id),
+                first_lap=used[rows],
+            )
+            used[rows] += left.get(class_id, -(-share // len(rows)))
+        return cells
+
+    def _find_holders(self, shape: SetShape, class_id: int) -> np.ndarray:
         table = shape.find_classes()
         holders = np.zeros(0, np.int64) if table is None else table.find_holders(class_id)
         if not len(holders):
-            reject("plan", f"raise classes that the sources of set {shape.name!r} hold; none holds class {class_id}", self,
-                   "Leave it out with classes=, or use a generator that can be aimed (CopyPaste).")
+            reject(
+                "plan",
+                f"raise classes that the sources of set {shape.name!r} hold; none holds class {class_id}",
+                self,
+                "Leave it out with classes=, or use a generator that can be aimed (CopyPaste).",
+            )
         return holders
 
 
@@ -233,10 +279,13 @@ class Schedule:
         check_type("plans", self.plans, Mapping, "Write Schedule({0: Only(), 20: Add(0)}).")
         for epoch, plan in self.plans.items():
             check_int("an epoch of plans", epoch, minimum=0)
-            if not isinstance(plan, Plan) or isinstance(plan, Schedule):
+            if isinstance(plan, type) or not isinstance(plan, Plan) or isinstance(plan, Schedule):
                 reject(f"plans[{epoch}]", "be Add, Replace, Only or Balance", plan, error=TypeError)
+        object.__setattr__(self, "plans", {int(epoch): plan for epoch, plan in self.plans.items()})
         if 0 not in self.plans:
-            reject("plans", "have a plan for epoch 0", sorted(self.plans), "Epochs before the first key would have none.")
+            reject(
+                "plans", "have a plan for epoch 0", sorted(self.plans), "Epochs before the first key would have none."
+            )
 
     def bind(self, context: PlanContext, /) -> Layout:
         """Work the plans out for one dataset."""
@@ -246,8 +295,8 @@ class Schedule:
             if layout.length != layouts[0].length:
                 raise ValueError(
                     f"plans must have one length, got {layouts[0].length} from epoch 0 ({self.plans[0]}) and "
-                    f"{layout.length} from epoch {start} ({self.plans[start]}). Replace and Only keep the length of the "
-                    f"real dataset; Add(r) gives (1 + r) times as many."
+                    f"{layout.length} from epoch {start} ({self.plans[start]}). Replace and Only keep the length of "
+                    f"the real dataset; Add(r) gives (1 + r) times as many."
                 )
         return _ScheduleLayout(starts, layouts)
 
@@ -262,10 +311,11 @@ class _ScheduleLayout:
         self.num_laps = max(layout.num_laps for layout in layouts)
         for layout in layouts:
             layout.num_laps = self.num_laps
-        self.shortfalls: list[Shortfall] = [item for layout in layouts for item in layout.shortfalls]
+        # The same plan at several epochs lacks the same several times.
+        self.shortfalls = list(dict.fromkeys(item for layout in layouts for item in layout.shortfalls))
 
     def _at(self, epoch: int) -> Layout:
-        return self._layouts[int(np.searchsorted(self._starts, epoch, side="right")) - 1]
+        return self._layouts[bisect_right(self._starts, epoch) - 1]
 
     def count_generated(self, epoch: int, /) -> int:
         return self._at(epoch).count_generated(epoch)
@@ -289,13 +339,26 @@ class _ScheduleLayout:
         return self._at(epoch).find_real_source(epoch, index)
 
 
-def _check_ratio(name: str, ratio: object, *, infinite: bool = False) -> None:
+def _check_ratio(name: str, ratio: object) -> float | dict[str, float]:
     remedy = "It is the number of generated samples per real sample: 0.5 adds one for every two."
     if isinstance(ratio, Mapping):
-        for key, value in ratio.items():
-            check_number(f"{name}[{key!r}]", value, minimum=0.0, remedy=remedy)
-    elif not (infinite and ratio == float("inf")):
-        check_number(name, ratio, minimum=0.0, remedy=remedy)
+        return {
+            key: check_number(f"{name}[{key!r}]", value, minimum=0.0, remedy=remedy) for key, value in ratio.items()
+        }
+    return check_number(name, ratio, minimum=0.0, remedy=remedy)
+
+
+def _bind_in_place(plan: Plan, context: PlanContext, counts: Sequence[int]) -> ReplaceLayout:
+    for shape, count in zip(context.sets, counts, strict=True):
+        if count and not shape.own:
+            reject(
+                "plan",
+                f"be Add or Balance for the set {shape.name!r}, which does not come from the real items",
+                plan,
+                f"{type(plan).__name__} puts a version of an item in its place, which a foreign set does not have: "
+                "use Add.",
+            )
+    return ReplaceLayout(context.num_real, counts, sets=context.sets, seed=context.seed)
 
 
 def _check_sources(shape: SetShape) -> None:
@@ -310,7 +373,12 @@ def _match_names(name: str, ratios: Mapping[str, float], context: PlanContext) -
             reject(name, "name the generated sets", key, suggest_name(str(key), names))
     for key in names:
         if key not in ratios:
-            reject(name, f"give a ratio for every generated set, and {key!r} has none", dict(ratios), "Write 0 for a set that rests.")
+            reject(
+                name,
+                f"give a ratio for every generated set, and {key!r} has none",
+                dict(ratios),
+                "Write 0 for a set that rests.",
+            )
     return [ratios[key] for key in names]
 
 
@@ -318,9 +386,14 @@ def _find_class(name: int | str, context: PlanContext) -> int:
     if isinstance(name, str):
         table = context.class_to_idx or {}
         if name not in table:
-            reject("classes", "be known to the dataset", name, suggest_name(name, table) if table else "Give ids: it has no class names.")
+            reject(
+                "classes",
+                "be known to the dataset",
+                name,
+                suggest_name(name, table) if table else "Give ids: it has no class names.",
+            )
         return table[name]
-    return check_int("classes", name, minimum=0)
+    return name
 
 
 def _divide(total: int, parts: int) -> list[int]:
@@ -339,4 +412,4 @@ def _round_together(exact: list[Fraction]) -> list[int]:
 
 def _exact(ratio: float) -> Fraction:
     """The decimal number that the user wrote, not its nearest binary fraction."""
-    return Fraction(repr(float(ratio))) if not isinstance(ratio, int) else Fraction(ratio)
+    return Fraction(repr(ratio))

@@ -87,7 +87,13 @@ def precompute(
         KeyboardInterrupt: Passed on after everything finished so far was committed.
 
     Example:
-        >>> report = precompute(generated, num_workers=2)  # doctest: +SKIP
+        >>> from synthloader import ColorTransfer, MemoryCache
+        >>> boxes, labels = torch.tensor([[1.0, 1, 5, 5]]), torch.tensor([1])
+        >>> shades = [torch.arange(192, dtype=torch.uint8).reshape(3, 8, 8) // (i + 1) for i in range(3)]
+        >>> real = [(image, {"boxes": boxes, "labels": labels}) for image in shades]
+        >>> generated = GeneratedDataset(real, ColorTransfer(), cache=MemoryCache(), variants=2)
+        >>> precompute(generated, progress=False).accepted
+        6
     """
     check_type("generated", generated, GeneratedDataset)
     num_workers = check_int("num_workers", num_workers, minimum=0)

@@ -125,8 +125,12 @@ def _check_boxes(boxes: np.ndarray) -> None:
     good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] >= boxes[:, 0]) & (boxes[:, 3] >= boxes[:, 1])
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
-        reject(f"boxes[{row}]", "be finite x1 y1 x2 y2 with x1 <= x2 and y1 <= y2", boxes[row].tolist(),
-               "Convert boxes of another format (xywh, cxcywh) to xyxy pixels first.")
+        reject(
+            f"boxes[{row}]",
+            "be finite x1 y1 x2 y2 with x1 <= x2 and y1 <= y2",
+            boxes[row].tolist(),
+            "Convert boxes of another format (xywh, cxcywh) to xyxy pixels first.",
+        )
 
 
 def _set(instance: object, name: str, value: object) -> None:

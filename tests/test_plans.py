@@ -377,7 +377,8 @@ def test_replace_generates_exactly_the_asked_share_of_the_indices(
     layout = plan.bind(context)
     size = context.num_real
     counts = [sum(draw.set_index == at for draw in read_generated(layout, epoch)) for at in range(len(context.sets))]
-    shares = plan.ratio.values() if isinstance(plan.ratio, dict) else [plan.ratio]
+    by_name = isinstance(plan.ratio, dict)
+    shares = [plan.ratio[shape.name] for shape in context.sets] if by_name else [plan.ratio]  # type: ignore[index]
     exact = [Fraction(repr(float(share))) for share in shares]  # type: ignore[arg-type]
     total = sum(exact) * size / (1 + sum(exact))
     assert sum(counts) == round(total)
@@ -625,8 +626,10 @@ def test_without_a_limit_balance_uses_the_holders_of_a_class_equally(
     for at, shape in enumerate(context.sets):
         if find_limit(plan, shape) is not None:
             continue
+        mine = [draw for draw in draws if draw.set_index == at]
         for class_id in count_missing(plan, context):
-            uses = Counter(draw.source for draw in draws if (draw.set_index, draw.target_class) == (at, class_id))
+            # Where the generator can be aimed any source serves any class, and they are equal over all of them.
+            uses = Counter(draw.source for draw in mine if shape.aimable or draw.target_class == class_id)
             counts = [uses[source] for source in find_allowed(shape, class_id)]
             assert max(counts) - min(counts) <= 1
 
@@ -659,7 +662,10 @@ def test_over_the_epochs_balance_uses_many_images_of_a_class(cap: int | None, nu
     draws = [draw for epoch in range(60) for draw in read_generated(layout, epoch)]
     for class_id in (1, 2):
         used = {draw.source for draw in draws if draw.target_class == class_id}
-        assert len(used) == 20 if min(cap or 9, num_variants or 9) == 1 else len(used) == 40
+        if cap == 1:  # Each image serves one class, or the other would be short.
+            assert 18 <= len(used) <= 22
+        else:
+            assert len(used) == 40
 
 
 def test_aimable_sets_use_every_image_for_every_class() -> None:
@@ -836,8 +842,8 @@ def test_replace_refuses_foreign_sets_and_names_add(plan: Plan) -> None:
     context = make_context(10, make_shape("paste"), make_shape("rendered", own=False))
     assert read_message(ValueError, plan.bind, context) == (
         "plan must be Add or Balance for the set 'rendered', which does not come from the real items, got "
-        f"plan={plan!r}. Replace and Only put a version of an item in its place, which a foreign set does not have: "
-        "use Add."
+        f"plan={plan!r}. {type(plan).__name__} puts a version of an item in its place, which a foreign set does not "
+        "have: use Add."
     )
 
 

@@ -122,7 +122,7 @@ class Canvas:
         """What each instance would lose, (h, w) bool by row; None where one would lose too much."""
         num_rows = len(self._target) + len(self._pasted)
         covered = self._masks[:num_rows, rows, columns] & mask
-        touched = np.flatnonzero(covered.reshape(num_rows, -1).any(axis=1)).tolist()
+        touched = np.flatnonzero(covered.reshape(num_rows, mask.size).any(axis=1)).tolist()
         for row in touched:
             self._measure(row)
             left_over = self._areas_now[row] - cv2.countNonZero(covered[row].view(np.uint8))

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
@@ -113,4 +113,6 @@ class CacheBesideADict(RuleBasedStateMachine):
 
 
 TestCacheBesideADict = CacheBesideADict.TestCase
-TestCacheBesideADict.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestCacheBesideADict.settings = settings(
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from synthloader.cache.bitmasks import pack_masks, unpack_masks
 
 
+@settings(deadline=None)
 @given(st.tuples(st.integers(0, 4), st.integers(1, 20), st.integers(1, 20)).flatmap(lambda s: hnp.arrays(np.bool_, s)))
 def test_masks_come_back(masks: np.ndarray) -> None:
     back = unpack_masks(*pack_masks(masks), size_hw=masks.shape[1:])

@@ -104,7 +104,7 @@ CASES = {
     ),
 }
 
-FEW = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -153,16 +153,14 @@ class TestGeneratorContract:
     def test_protocol_fingerprint_and_pickling(self, name: str) -> None:
         check_generator(CASES[name])
 
-    @FEW
-    @settings(max_examples=25)
+    @settings(PATIENT, max_examples=25)
     @given(scene=scenes())
     def test_any_picture(self, name: str, scene: tuple[Sample, ListPool, int]) -> None:
         source, pool, seed = scene
         check_sample(CASES[name], pool, source, seed)
 
     @pytest.mark.slow
-    @FEW
-    @settings(max_examples=400)
+    @settings(PATIENT, max_examples=400)
     @given(scene=scenes(max_side=300))
     def test_any_picture_at_length(self, name: str, scene: tuple[Sample, ListPool, int]) -> None:
         source, pool, seed = scene
@@ -185,11 +183,12 @@ class TestGeneratorContract:
         check_sample(CASES[name], ListPool([one, make_picture(1)]), one, 0)
 
     def test_kinds_of_target_that_it_does_not_keep_are_refused(self, name: str) -> None:
-        generator = bind(CASES[name].make(), ListPool([make_picture(0), make_picture(1)]))
+        pool = ListPool([make_picture(0), make_picture(1)])
+        generator = bind(CASES[name].make(), pool)
         sources = {Instances: make_picture(2), ClassLabel: make_classified(2), SemanticMask: make_segmented(2)}
         for kind, source in sources.items():
             if kind in generator.keeps:
-                generate(generator, source, 0)
+                check_sample(CASES[name], pool, source, 0)
             else:
                 with pytest.raises(LabelContractError):
                     generate(generator, source, 0)
@@ -199,8 +198,8 @@ class TestGeneratorContract:
         pool = REAL_DATA[data](shared_data / data, 3)
         case = CASES[name]
         case = Case(case.make, pastes=case.pastes, covers_all=case.covers_all, min_visible=case.min_visible)
-        made = check_sample(case, pool, pool.samples[0], 1)
-        assert made is not None or data == "nuclei_dsb2018"
+        made = [check_sample(case, pool, pool.samples[0], seed) for seed in range(2)]
+        assert any(sample is not None for sample in made) or case.min_visible == 1
 
 
 def hash_in_another_process(names: list[str]) -> list[bytes]:

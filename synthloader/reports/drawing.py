@@ -1,0 +1,217 @@
+"""A sample with its label drawn in: translucent masks, boxes, class names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from synthloader.sample import Sample
+from synthloader.targets import ClassLabel, Instances, SemanticMask
+
+__all__ = ["Color", "draw_sample", "draw_text", "find_color", "measure_text"]
+
+Color: TypeAlias = tuple[int, int, int]
+
+PALETTE: tuple[Color, ...] = (
+    (230, 159, 0),  # orange
+    (86, 180, 233),  # sky blue
+    (0, 158, 115),  # bluish green
+    (240, 228, 66),  # yellow
+    (204, 121, 167),  # reddish purple
+    (213, 94, 0),  # vermilion
+    (0, 114, 178),  # blue
+)
+"""Seven colours that colour-blind readers tell apart. Source: Okabe and Ito 2008, "Color Universal Design"."""
+
+_MASK_OPACITY = 0.38
+
+
+def draw_sample(
+    sample: Sample, class_names: Mapping[int, str] | None = None, *, size_hw: tuple[int, int] | None = None
+) -> np.ndarray:
+    """The image with its label drawn in; lines and letters follow the size of the picture.
+
+    Generated instances (the attribute `generated`) have thicker boxes than those of the source. Where names would lie
+    on each other, the later ones are left out: the colour says the class.
+
+    Args:
+        sample: Any sample; without a target it is the image alone.
+        class_names: Class id to name; ids without a name are shown as numbers. The order of the ids gives the colours.
+        size_hw: Height and width of the drawing in pixels; None for those of the image.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+
+    Example:
+        >>> sample = Sample(np.zeros((40, 60, 3), np.uint8), Instances(np.array([3]), np.array([[9, 9, 30, 30]], "f4")))
+        >>> drawing = draw_sample(sample, {3: "cell"}, size_hw=(80, 120))
+        >>> drawing.shape, bool(drawing.any())
+        ((80, 120, 3), True)
+    """
+    names = {} if class_names is None else dict(class_names)
+    canvas = _resize(sample.image, sample.size_hw if size_hw is None else size_hw)
+    match sample.target:
+        case Instances():
+            return _draw_instances(canvas, sample, sample.target, names)
+        case ClassLabel(class_id=class_id):
+            text = _name(class_id, names)
+            return draw_text(canvas, text, (0, 0), _letter_size(canvas), back=find_color(class_id, names))
+        case SemanticMask():
+            return _draw_semantic(canvas, sample.target, names)
+        case _:
+            return canvas
+
+
+def find_color(class_id: int, class_names: Mapping[int, str], /) -> Color:
+    """The colour of a class: by its place among the known ids, darker on each further round through the palette."""
+    order = sorted({*class_names, class_id})
+    turn, place = divmod(order.index(class_id) if class_names else class_id, len(PALETTE))
+    share = 0.72 ** (turn % 4)
+    red, green, blue = PALETTE[place]
+    return round(red * share), round(green * share), round(blue * share)
+
+
+def draw_text(
+    canvas: np.ndarray,
+    text: str,
+    at_xy: tuple[int, int],
+    size: int,
+    *,
+    color: Color | None = None,
+    back: Color | None = None,
+) -> np.ndarray:
+    """A copy with a line of text.
+
+    Args:
+        canvas: (H, W, 3) uint8, RGB.
+        text: One line.
+        at_xy: Its left upper corner.
+        size: Height of the letters in pixels, about.
+        color: Of the letters; None for black or white, whichever is read better on `back`.
+        back: Of the box behind it; None for none.
+    """
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    pad = max(1, size // 5) if back is not None else 0
+    if back is not None:
+        width, height = measure_text(text, size)
+        draw.rectangle((*at_xy, at_xy[0] + width + 2 * pad, at_xy[1] + height + 2 * pad), fill=back)
+    ink = color if color is not None else _pick_ink(back or (255, 255, 255))
+    draw.text((at_xy[0] + pad, at_xy[1] + pad), text, font=_load_font(size), fill=ink, anchor="la")
+    return np.ascontiguousarray(picture)
+
+
+def measure_text(text: str, size: int, /) -> tuple[int, int]:
+    """Width and height in pixels of a line of text."""
+    font = _load_font(size)
+    left, _, right, _ = font.getbbox(text, anchor="la")
+    _, _, _, bottom = font.getbbox("Ag", anchor="la")
+    return round(right - left), round(bottom)
+
+
+@lru_cache(maxsize=16)
+def _load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    if image.shape[:2] == size_hw:
+        return image.copy()
+    shrinks = size_hw[0] < image.shape[0]
+    return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _letter_size(canvas: np.ndarray) -> int:
+    return int(np.clip(min(canvas.shape[:2]) / 20, 11, 40))
+
+
+def _draw_instances(canvas: np.ndarray, sample: Sample, target: Instances, names: dict[int, str]) -> np.ndarray:
+    height, width = canvas.shape[:2]
+    scale = np.array([width / sample.size_hw[1], height / sample.size_hw[0]] * 2)
+    boxes = np.rint(target.boxes * scale).astype(int)
+    colors = [find_color(int(class_id), names) for class_id in target.class_ids]
+    thin = max(1, round(min(height, width) / 260))
+    added = _find_generated(sample, target)
+    order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind="stable")
+    for row in order if target.masks is not None else []:
+        mask = cv2.resize(target.masks[row].view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+        _blend(canvas, mask.astype(bool), colors[row])
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, outlines, -1, colors[row], thin, cv2.LINE_AA)
+    for row in order:
+        left, top, right, bottom = (int(edge) for edge in boxes[row])
+        corners = (left, top), (min(right, width) - 1, min(bottom, height) - 1)
+        thickness = thin + max(1, thin) if added[row] else thin
+        cv2.rectangle(canvas, *corners, (255, 255, 255), thickness + 2, cv2.LINE_AA)
+        cv2.rectangle(canvas, *corners, colors[row], thickness, cv2.LINE_AA)
+    if target.keypoints is not None:
+        _draw_keypoints(canvas, target.keypoints, scale[:2], thin)
+    labels = [_name(int(class_id), names) for class_id in target.class_ids]
+    return _draw_labels(canvas, boxes[order], [labels[row] for row in order], [colors[row] for row in order])
+
+
+def _find_generated(sample: Sample, target: Instances) -> np.ndarray:
+    column = target.attributes.get("generated")
+    if sample.origin is None or column is None or column.dtype != np.bool_ or column.ndim != 1:
+        return np.zeros(len(target), np.bool_)
+    return column
+
+
+def _draw_keypoints(canvas: np.ndarray, keypoints: np.ndarray, scale_xy: np.ndarray, thin: int) -> None:
+    for x, y, visibility in keypoints.reshape(-1, 3):
+        if visibility > 0:
+            at = (round(float(x * scale_xy[0])), round(float(y * scale_xy[1])))
+            cv2.circle(canvas, at, 2 * thin + 1, (255, 255, 255), -1, cv2.LINE_AA)
+            cv2.circle(canvas, at, 2 * thin, (0, 0, 0), -1 if visibility > 1 else 1, cv2.LINE_AA)
+
+
+def _draw_labels(canvas: np.ndarray, boxes: np.ndarray, labels: list[str], colors: list[Color]) -> np.ndarray:
+    """Each name above its box, or inside, or below it: wherever it lies on no other name; else it is left out."""
+    height, width = canvas.shape[:2]
+    size = _letter_size(canvas)
+    taken: list[tuple[int, int, int, int]] = []
+    for box, text, color in reversed(list(zip(boxes.tolist(), labels, colors, strict=True))):
+        text_width, text_height = measure_text(text, size)
+        text_width, text_height = text_width + 2 * (size // 5), text_height + 2 * (size // 5)
+        left = max(0, min(box[0], width - text_width - 1))
+        for top in (box[1] - text_height, box[1], box[3] - text_height, box[3]):
+            spot = (left, top, left + text_width, top + text_height)
+            if top >= 0 and spot[3] < height and not any(_overlap(spot, other) for other in taken):
+                canvas = draw_text(canvas, text, (left, top), size, back=color)
+                taken.append(spot)
+                break
+    return canvas
+
+
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    return one[0] <= other[2] and other[0] <= one[2] and one[1] <= other[3] and other[1] <= one[3]
+
+
+def _draw_semantic(canvas: np.ndarray, target: SemanticMask, names: dict[int, str]) -> np.ndarray:
+    mask = cv2.resize(target.mask, canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+    found = [int(class_id) for class_id in np.unique(mask) if class_id not in (0, target.ignore_index)]
+    for class_id in found:
+        _blend(canvas, mask == class_id, find_color(class_id, names))
+    _blend(canvas, mask == target.ignore_index, (128, 128, 128))
+    size, top = _letter_size(canvas), 0
+    for class_id in found:
+        canvas = draw_text(canvas, _name(class_id, names), (0, top), size, back=find_color(class_id, names))
+        top += measure_text("Ag", size)[1] + 2 * (size // 5) + 1
+    return canvas
+
+
+def _blend(canvas: np.ndarray, where: np.ndarray, color: Color) -> None:
+    canvas[where] = np.rint(canvas[where] * (1 - _MASK_OPACITY) + np.array(color) * _MASK_OPACITY).astype(np.uint8)
+
+
+def _name(class_id: int, names: Mapping[int, str]) -> str:
+    return names.get(class_id, str(class_id))
+
+
+def _pick_ink(back: Color) -> Color:
+    return (0, 0, 0) if 0.299 * back[0] + 0.587 * back[1] + 0.114 * back[2] > 120 else (255, 255, 255)

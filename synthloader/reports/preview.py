@@ -1,0 +1,166 @@
+"""What a generated dataset makes, rejected candidates included, on one sheet: `preview_generated`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from synthloader.cache import MemoryCache
+from synthloader.checks import check_count
+from synthloader.generated import GeneratedDataset
+from synthloader.protocols import CacheEntry
+from synthloader.reports.contact_sheet import Tile, find_fit, make_contact_sheet
+from synthloader.reports.drawing import Color, draw_sample
+from synthloader.sample import Sample
+
+__all__ = ["Candidate", "list_candidates", "preview_generated", "spread_positions"]
+
+ACCEPTED: Color = (0, 120, 88)
+REJECTED: Color = (190, 70, 0)
+
+
+class Candidate(NamedTuple):
+    """One try at a (source, variant).
+
+    Attributes:
+        attempt: Counted from 0.
+        sample: What was made, as the filters left it; None where nothing could be.
+        who: The generator or the filter that rejected it; empty if it was accepted.
+        reason: Why.
+    """
+
+    attempt: int
+    sample: Sample | None
+    who: str
+    reason: str
+
+
+def preview_generated(
+    generated: GeneratedDataset,
+    positions: Sequence[tuple[int, int, int | None]] | None = None,
+    /,
+    *,
+    count: int = 8,
+    tile_hw: tuple[int, int] = (300, 400),
+) -> np.ndarray:
+    """A contact sheet: each source beside every candidate that was made of it, with the verdict.
+
+    Nothing is written to the dataset's cache.
+
+    Args:
+        generated: What makes the samples.
+        positions: (source, variant, target class or None) of each pair; None for `count` sources, evenly spread.
+        count: How many.
+        tile_hw: Height and width of every picture in pixels.
+
+    Returns:
+        (H, W, 3) uint8, RGB.
+    """
+    chosen = spread_positions(len(generated.source), check_count("count", count)) if positions is None else positions
+    names = {class_id: name for name, class_id in (generated.source.classes or {}).items()}
+    pairs = []
+    for source, variant, target_class in chosen:
+        before = generated.source[source]
+        left = Tile(_draw(before, names, tile_hw), generated.source.name(source), "source")
+        for candidate in list_candidates(generated, source, variant, target_class=target_class):
+            pairs.append((left, _make_tile(candidate, before, generated, variant, target_class, names, tile_hw)))
+    return make_contact_sheet(pairs, tile_hw=tile_hw)
+
+
+def spread_positions(size: int, count: int, /, *, variant: int = 0) -> list[tuple[int, int, int | None]]:
+    """(source, variant, None) of `count` sources, evenly spread over all of them."""
+    count = min(size, count)
+    return [(at * size // count, variant, None) for at in range(count)]
+
+
+def list_candidates(
+    generated: GeneratedDataset, source: int, variant: int, /, *, target_class: int | None = None
+) -> list[Candidate]:
+    """Every candidate of one (source, variant), the rejected ones too, until one is accepted.
+
+    Args:
+        generated: What makes them. Its cache is read and not written.
+        source: Position of the source.
+        variant: Which version.
+        target_class: The class that is wanted, for generators that can be aimed.
+    """
+    if generated.cache is None:
+        generated = _with_memory(generated)
+    outcome = generated.make(source, variant, target_class=target_class, collect=True)
+    entries = list(_find_entries(generated, source, variant, target_class, outcome.puts))
+    found = []
+    for attempt, (who, reason) in enumerate(outcome.rejections):
+        entry = entries[attempt]
+        found.append(Candidate(attempt, entry if isinstance(entry, Sample) else None, who, reason))
+    if outcome.sample is not None:
+        found.append(Candidate(len(found), outcome.sample, "", ""))
+    return found
+
+
+def _find_entries(
+    generated: GeneratedDataset, source: int, variant: int, target_class: int | None, puts: list[tuple[object, ...]]
+) -> Iterator[CacheEntry | None]:
+    """What the cache has, or would have, of each attempt."""
+    made = {put[1]: put[2] for put in puts if put[0] == "entry"}
+    for attempt in range(generated.attempts):
+        key = generated.make_cache_key(source, variant, attempt, target_class=target_class)
+        entry = made.get(key)
+        if entry is None and generated.cache is not None:
+            entry = generated.cache.get(key)
+        yield entry  # type: ignore[misc]
+
+
+def _with_memory(generated: GeneratedDataset) -> GeneratedDataset:
+    """The same samples with a cache of their own, which is what rejected candidates are found in."""
+    return GeneratedDataset(
+        generated.source,
+        generated.given_generator,
+        filters=generated.filters,
+        cache=MemoryCache(),
+        variants=generated.variants,
+        attempts=generated.attempts,
+        seed=generated.seed,
+        pool=generated.pool,
+    )
+
+
+def _make_tile(
+    candidate: Candidate,
+    before: Sample,
+    generated: GeneratedDataset,
+    variant: int,
+    target_class: int | None,
+    names: dict[int, str],
+    tile_hw: tuple[int, int],
+) -> Tile:
+    aimed = "" if target_class is None else f", for {names.get(target_class, target_class)}"
+    title = f"{_describe(generated.given_generator)}, variant {variant}{aimed}"
+    again = f" (attempt {candidate.attempt + 1} of {generated.attempts})" if candidate.attempt else ""
+    if candidate.sample is None:
+        image = _draw(before.replace(target=None), names, tile_hw)
+        return Tile(image, title, f"nothing made: {candidate.reason}{again}", REJECTED, is_faded=True)
+    image = _draw(candidate.sample, names, tile_hw)
+    if candidate.who:
+        return Tile(image, title, f"rejected by {candidate.who}: {candidate.reason}{again}", REJECTED)
+    return Tile(image, title, f"accepted{again}{_describe_scores(candidate.sample)}", ACCEPTED)
+
+
+def _describe(generator: object) -> str:
+    """The names of a generator's parts: `CopyPaste + ColorTransfer`, `CopyPaste or ColorTransfer`."""
+    parts = getattr(generator, "generators", None)
+    if not isinstance(parts, list | tuple):
+        return type(generator).__name__
+    joint = " or " if hasattr(generator, "weights") else " + "
+    nested = [_describe(part) for part in parts]
+    return joint.join(f"({text})" if len(parts) > 1 and joint not in text and " " in text else text for text in nested)
+
+
+def _describe_scores(sample: Sample) -> str:
+    scores = sample.origin.scores if sample.origin is not None else {}
+    return "".join(f", {who} {score:.3g}" for who, score in scores.items())
+
+
+def _draw(sample: Sample, names: dict[int, str], tile_hw: tuple[int, int]) -> np.ndarray:
+    return draw_sample(sample, names, size_hw=find_fit(sample.size_hw, tile_hw))
