@@ -39,6 +39,7 @@ class LMDBCache:
         CacheError: The path is no folder, or cannot be written.
 
     Example:
+        >>> import numpy as np
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     cache = LMDBCache(folder)
         ...     cache.put(b"key", Sample(np.zeros((4, 6, 3), np.uint8)))

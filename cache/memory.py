@@ -24,6 +24,7 @@ class MemoryCache:
         max_size_bytes: Largest total size of entries and verdicts; None: no limit but the machine's.
 
     Example:
+        >>> import numpy as np
         >>> cache = MemoryCache()
         >>> cache.put(b"key", Sample(np.zeros((4, 6, 3), np.uint8)))
         >>> cache.get(b"key").size_hw, cache.get(b"other"), len(cache)

@@ -98,7 +98,7 @@ class TreeWriter:
         if kind is np.ndarray or kind is np.memmap:
             return {"a": [_describe_dtype(value.dtype), list(value.shape), self.add_blob(value.tobytes())]}
         if kind is np.str_:
-            return {"u": self._write_text(str(value))}
+            return {"u": self._write_text(str.__str__(value))}  # str() would cut trailing nulls.
         if kind is np.bytes_:
             return {"y": self.add_blob(bytes(value))}
         if isinstance(value, np.generic):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch.utils.data import BatchSampler, Sampler, SequentialSampler
 
 from synthloader.checks import check_count, check_int, reject
@@ -76,6 +75,7 @@ class MixedBatchSampler(BatchSampler):
         seed: Seed of the order.
 
     Example:
+        >>> import torch
         >>> from synthloader import ColorTransfer, GeneratedDataset
         >>> boxes, labels = torch.tensor([[1.0, 1, 5, 5]]), torch.tensor([1])
         >>> real = [(torch.full((3, 8, 8), i, dtype=torch.uint8), {"boxes": boxes, "labels": labels}) for i in range(8)]
@@ -181,6 +181,7 @@ class EpochSampler(Sampler[int]):
         train: The mix.
 
     Example:
+        >>> import torch
         >>> from synthloader import ColorTransfer, GeneratedDataset
         >>> boxes, labels = torch.tensor([[1.0, 1, 5, 5]]), torch.tensor([1])
         >>> real = [(torch.full((3, 8, 8), i, dtype=torch.uint8), {"boxes": boxes, "labels": labels}) for i in range(8)]

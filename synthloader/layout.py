@@ -57,6 +57,10 @@ class Shortfall(NamedTuple):
     target_class: int | None
 
 
+def _know_nothing() -> None:
+    """Nothing is known; a function that travels to other processes."""
+
+
 @dataclass(frozen=True)
 class SetShape:
     """What a plan must know of one generated set.
@@ -76,8 +80,8 @@ class SetShape:
     num_variants: int | None
     own: bool = True
     aimable: bool = False
-    find_groups: Callable[[], np.ndarray | None] = field(default=lambda: None)
-    find_classes: Callable[[], ClassTable | None] = field(default=lambda: None)
+    find_groups: Callable[[], np.ndarray | None] = _know_nothing
+    find_classes: Callable[[], ClassTable | None] = _know_nothing
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class PlanContext:
     num_real: int
     sets: tuple[SetShape, ...]
     seed: int = 0
-    find_classes: Callable[[], ClassTable | None] = field(default=lambda: None)
+    find_classes: Callable[[], ClassTable | None] = _know_nothing
     class_to_idx: dict[str, int] | None = None
 
 

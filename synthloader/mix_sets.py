@@ -51,8 +51,8 @@ class GeneratedSet:
             self.dataset.variants,
             own=self.own,
             aimable=self.dataset.can_aim,
-            find_groups=lambda: source.groups,
-            find_classes=lambda: source.class_table,
+            find_groups=source.find_groups,
+            find_classes=source.find_classes,
         )
 
     def serve(self, draw: Draw, index: int) -> Served:
@@ -114,8 +114,8 @@ class PlainSet:
             len(source),
             1,
             own=False,
-            find_groups=lambda: source.groups,
-            find_classes=lambda: source.class_table,
+            find_groups=source.find_groups,
+            find_classes=source.find_classes,
         )
 
     def serve(self, draw: Draw, index: int) -> Served:

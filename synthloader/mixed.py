@@ -102,7 +102,7 @@ class MixedDataset(Dataset[Any]):
             num_real=len(real),
             sets=tuple(part.shape() for part in self.sets),
             seed=self.seed,
-            find_classes=lambda: self.source.class_table,
+            find_classes=self.source.find_classes,
             class_to_idx=self.source.classes if isinstance(plan, Plan) and not isinstance(plan, Add) else None,
         )
         self._layout = self.plan.bind(context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -166,9 +167,15 @@ def _generate(work: _Work, num_workers: int) -> Iterable[dict[str, Any]]:
         batch_size=1,
         collate_fn=_take_only,
         num_workers=num_workers,
+        worker_init_fn=_leave_interrupts_to_main,
         generator=torch.Generator(),  # or the loader would draw its base seed from the global random state
         prefetch_factor=4,
     )
+
+
+def _leave_interrupts_to_main(worker_id: int) -> None:
+    """Ctrl-C reaches every process of a terminal: the main one stops and ends its workers, which say nothing."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _take_only(batch: list[dict[str, Any]]) -> dict[str, Any]:
@@ -185,9 +192,12 @@ def _commit(cache: Cache, pending: list[tuple[Any, ...]]) -> None:
         else:
             for key, entry in entries:
                 cache.put(key, entry)
-        for kind, key, *rest in pending:
-            if kind == "verdict":
-                name, verdict, of = rest
+        verdicts = [(key, *rest) for kind, key, *rest in pending if kind == "verdict"]
+        put_verdicts = getattr(cache, "put_verdicts", None)
+        if put_verdicts is not None:
+            put_verdicts(verdicts)
+        else:
+            for key, name, verdict, of in verdicts:
                 cache.put_verdict(key, name, verdict, of=of)
         pending.clear()
 

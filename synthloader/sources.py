@@ -283,6 +283,14 @@ class Source(Sequence[Sample]):
         last = len(self.dataset) - 1
         return sorted({round(step * last / (_NUM_PROBES - 1)) for step in range(_NUM_PROBES)})
 
+    def find_groups(self) -> np.ndarray | None:
+        """`groups`, as a function that plans can keep and take to other processes."""
+        return self.groups
+
+    def find_classes(self) -> ClassTable:
+        """`class_table`, likewise."""
+        return self.class_table
+
     def _look(self) -> None:
         """Recognise the format from a few items, leaving every random state as it was."""
         if not len(self.dataset):

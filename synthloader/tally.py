@@ -1,23 +1,31 @@
-"""Counts that survive worker processes: one row of shared memory for each process, names given on first use.
+"""Counts that survive worker processes: one row of shared memory for each process, one table of names for all.
 
-The main process reads the sum of all rows. A row is written by one process only, so nothing is locked and nothing
-is counted twice.
+The main process reads the sum of all rows. A row is written by one process only, so counting takes no lock and nothing
+is counted twice; only to claim a row, or to enter a new name, do processes wait for each other.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 __all__ = ["Tally"]
 
-_NUM_ROWS = 65  # the main process and 64 workers; further ones share the last row
+_NUM_ROWS = 65  # the main process and 64 others; further ones share rows, and may lose counts to each other
 _NUM_NAMES = 1024
-_NAME_BYTES = 64
+_NAME_BYTES = 256
 _OWNER, _FETCH_EPOCH, _FETCHED, _NUM_HEADS = 0, 1, 2, 3
 _OTHER = "other"
 
@@ -25,7 +33,9 @@ _OTHER = "other"
 class Tally:
     """Named counters and the current epoch, shared with forked and spawned copies of this object.
 
-    A plain pickle (not one made for a worker process) takes the counts along by value.
+    A plain pickle (not one made for another process) takes the counts along by value. A process that is no loader's
+    worker, and reads or sets the epoch, is a main process of its own from then on: so are the ranks that
+    `torch.multiprocessing.spawn` starts, each of which reports what it fetched itself.
 
     Example:
         >>> tally = Tally()
@@ -38,7 +48,8 @@ class Tally:
     def __init__(self) -> None:
         self._epoch = _share(torch.zeros(1, dtype=torch.int64))
         self._counts = _share(torch.zeros(_NUM_ROWS, _NUM_HEADS + _NUM_NAMES, dtype=torch.int64))
-        self._names = _share(torch.zeros(_NUM_ROWS, _NUM_NAMES, _NAME_BYTES, dtype=torch.uint8))
+        self._names = _share(torch.zeros(_NUM_NAMES, _NAME_BYTES, dtype=torch.uint8))
+        self._home = os.getpid()
         self._attach()
 
     @property
@@ -48,6 +59,9 @@ class Tally:
 
     @epoch.setter
     def epoch(self, value: int) -> None:
+        if self._becomes_main():
+            self._epoch = _share(torch.zeros(1, dtype=torch.int64))
+            self._attach()
         self._epoch_view[0] = value
 
     def add(self, name: str, amount: int = 1, /) -> None:
@@ -56,7 +70,7 @@ class Tally:
             self._claim_row()
         column = self._columns.get(name)
         if column is None:
-            column = self._name_column(name)
+            column = self._enter_name(name)
         self._row[column] += amount
 
     def add_fetch(self, epoch: int, /) -> int:
@@ -72,17 +86,17 @@ class Tally:
 
     def count_fetched(self, epoch: int, /) -> int:
         """How many positions of this epoch were fetched, by all processes."""
-        rows = self._count_view
-        return int(rows[rows[:, _FETCH_EPOCH] == epoch, _FETCHED].sum())
+        self._becomes_main()
+        return _sum_fetched(self._count_view, epoch)
 
     def read(self) -> Counter[str]:
         """The sum of all processes' counts."""
-        total: Counter[str] = Counter()
-        for row, names in zip(self._count_view, self._name_view, strict=True):
-            for column in np.flatnonzero(row[_NUM_HEADS:]):
-                name = bytes(names[column]).rstrip(b"\0").decode("utf-8", "replace")
-                total[name or _OTHER] += int(row[_NUM_HEADS + column])
-        return total
+        self._becomes_main()
+        totals = self._count_view[:, _NUM_HEADS:].sum(axis=0)
+        counts: Counter[str] = Counter()
+        for column in np.flatnonzero(totals).tolist():
+            counts[_decode(self._name_view[column]) or _OTHER] += int(totals[column])
+        return counts
 
     def _attach(self) -> None:
         self._epoch_view = self._epoch.numpy()
@@ -93,46 +107,107 @@ class Tally:
         self._row = memoryview(self._count_view[0])  # a third of the time of numpy's own item access
 
     def _claim_row(self) -> None:
-        """Row 0 is the main process's; a worker takes its own number's, or the next whose owner is gone."""
-        self._pid = os.getpid()
-        worker = torch.utils.data.get_worker_info()
-        at = 0 if worker is None else 1 + worker.id % (_NUM_ROWS - 1)
-        if worker is not None:
-            for step in range(_NUM_ROWS - 1):
-                candidate = 1 + (at - 1 + step) % (_NUM_ROWS - 1)
-                owner = int(self._count_view[candidate, _OWNER])
-                if owner in (0, self._pid) or not _is_alive(owner):
-                    at = candidate
-                    break
+        """Row 0 is the main process's; another takes its worker's number, or the next whose owner is gone."""
+        pid = os.getpid()
+        at = 0
+        if pid != self._home:
+            worker = torch.utils.data.get_worker_info()
+            first = 0 if worker is None else worker.id
+            places = [1 + (first + step) % (_NUM_ROWS - 1) for step in range(_NUM_ROWS - 1)]
+            with _take_turns():
+                owners = self._count_view[:, _OWNER].tolist()
+                free = (place for place in places if owners[place] in (0, pid) or not _is_alive(owners[place]))
+                at = next(free, places[0])
+                self._count_view[at, _OWNER] = pid
         self._row = memoryview(self._count_view[at])
-        self._row[_OWNER] = self._pid
-        taken = (bytes(name).rstrip(b"\0").decode("utf-8", "replace") for name in self._name_view[at])
-        self._columns = {name: _NUM_HEADS + column for column, name in enumerate(taken) if name}
-        self._row_names = self._name_view[at]
+        self._pid = pid
 
-    def _name_column(self, name: str) -> int:
-        """The column of a name that is new to this row; the last column takes what no room is left for."""
-        encoded = name.encode()[:_NAME_BYTES].decode("utf-8", "ignore")
-        known = self._columns.get(encoded)
-        column = known if known is not None else _NUM_HEADS + min(len(set(self._columns.values())), _NUM_NAMES - 1)
-        text = encoded if column < _NUM_HEADS + _NUM_NAMES - 1 else _OTHER
-        self._row_names[column - _NUM_HEADS] = 0
-        self._row_names[column - _NUM_HEADS, : len(text.encode())] = np.frombuffer(text.encode(), np.uint8)
-        self._columns[name] = column
-        return column
+    def _becomes_main(self) -> bool:
+        """Part from the process that made this object, with one's own counts; not in it, nor in loaders' workers."""
+        pid = os.getpid()
+        if pid == self._home or torch.utils.data.get_worker_info() is not None:
+            return False
+        counts = torch.zeros_like(self._counts)
+        if self._pid == pid:
+            counts[0] = torch.tensor(self._row.tolist())
+            self._row[:] = memoryview(np.zeros_like(self._count_view[0]))
+        self._counts, self._names = _share(counts), _share(self._names.clone())
+        self._home = pid
+        self._attach()
+        return True
+
+    def _enter_name(self, name: str) -> int:
+        """The column of a name that is new to this process; the last column takes what no room is left for."""
+        encoded = _encode(name)
+        with _take_turns():
+            for column in range(_NUM_NAMES - 1):
+                known = bytes(self._name_view[column]).rstrip(b"\0")
+                if not known:
+                    self._name_view[column, : len(encoded)] = np.frombuffer(encoded, np.uint8)
+                if not known or known == encoded:
+                    break
+            else:
+                column = _NUM_NAMES - 1
+        self._columns[name] = _NUM_HEADS + column
+        return self._columns[name]
 
     def __getstate__(self) -> dict[str, Any]:
-        """The shared memory itself for worker processes; its content for other pickles."""
-        return {"epoch": self._epoch, "counts": self._counts, "names": self._names}
+        """The shared memory itself for other processes; its content for other pickles."""
+        return {"epoch": self._epoch, "counts": self._counts, "names": self._names, "home": self._home}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Attach to the memory that arrived, shared anew where it came by value."""
-        self._epoch, self._counts, self._names = (_share(state[key]) for key in ("epoch", "counts", "names"))
+        """Attach to the memory that arrived; where it came by value, its counts are this process's own."""
+        counts = state["counts"]
+        self._home = state["home"]
+        if not counts.is_shared():
+            self._home = os.getpid()
+            epoch = int(state["epoch"][0])
+            fetched = _sum_fetched(counts.numpy(), epoch)
+            totals = counts.sum(dim=0)
+            totals[:_NUM_HEADS] = torch.tensor([0, epoch, fetched])
+            counts = torch.zeros_like(counts)
+            counts[0] = totals
+        self._epoch, self._counts, self._names = _share(state["epoch"]), _share(counts), _share(state["names"])
         self._attach()
 
 
 def _share(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.is_shared() else tensor.share_memory_()
+
+
+def _sum_fetched(rows: np.ndarray, epoch: int) -> int:
+    return int(rows[rows[:, _FETCH_EPOCH] == epoch, _FETCHED].sum())
+
+
+def _encode(name: str) -> bytes:
+    """The bytes of a name; a long one is cut and told from others by a hash."""
+    encoded = (name or _OTHER).replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "backslashreplace")
+    if len(encoded) <= _NAME_BYTES:
+        return encoded
+    mark = f"…{hashlib.blake2b(encoded, digest_size=8).hexdigest()}".encode()
+    return encoded[: _NAME_BYTES - len(mark)].decode("utf-8", "ignore").encode() + mark
+
+
+def _decode(name: np.ndarray) -> str:
+    return bytes(name).rstrip(b"\0").decode("utf-8", "replace")
+
+
+@contextmanager
+def _take_turns() -> Iterator[None]:
+    """Let one process, and one thread of it, do this at a time: a lock that needs no object to be passed on.
+
+    Locks of `multiprocessing` cannot be pickled but for a child, and would have to be made before anybody knows whether
+    there will be one.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(__file__, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)  # now, also where a fork has copied the open file meanwhile
 
 
 def _is_alive(pid: int) -> bool:

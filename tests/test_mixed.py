@@ -18,7 +18,7 @@ from synthloader.adapters import CocoDataset
 from synthloader.errors import LabelContractError, ShortfallError
 from synthloader.generated import GeneratedDataset
 from synthloader.mixed import MixedDataset
-from synthloader.plans import Add, Balance, Only, Replace
+from synthloader.plans import Add, Balance, Only, Replace, Schedule
 from tests.scenes import RejectBy, ScenesDataset, Shade, TwoClasses, describe, keep_items, write_coco
 
 REPEATED = (
@@ -359,14 +359,17 @@ class TestState:
         with pytest.raises(ValueError, match=r"^state\['plan'\] must be this dataset's Replace\(ratio=1\.0\), got"):
             make_mix(plan=Replace(1.0)).load_state_dict(state)
 
-    def test_pickled_copies_serve_the_same(self) -> None:
-        train = make_mix()
+    @pytest.mark.parametrize(
+        "plan", [Add(0.5), Replace(1.0), Only(), Balance(9), Schedule({0: Only(), 5: Add(0)})], ids=repr
+    )
+    def test_pickled_copies_serve_the_same(self, plan: Any) -> None:
+        train = make_mix(plan=plan)
         train.set_epoch(2)
         copies = [pickle.loads(pickle.dumps(train)), copy.deepcopy(train)]
-        served = [describe(train[index]) for index in range(12)]
+        served = [describe(train[index]) for index in range(len(train))]
         for other in copies:
             assert other.epoch == 2
-            assert [describe(other[index]) for index in range(12)] == served
+            assert [describe(other[index]) for index in range(len(train))] == served
 
     def test_it_works_inside_subset_and_concat(self) -> None:
         train, other = make_mix(), make_mix(seed=9)

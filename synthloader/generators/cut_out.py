@@ -151,12 +151,17 @@ def find_tight_box(mask: np.ndarray, /, *, near: np.ndarray) -> tuple[int, int, 
     """
     x1, y1 = (int(value) for value in np.floor(near[:2]))
     x2, y2 = (int(value) for value in np.ceil(near[2:]))
-    pixels = mask.view(np.uint8)
-    window = pixels[y1:y2, x1:x2]
-    if window.size == 0 or cv2.countNonZero(window) != cv2.countNonZero(pixels):
-        window, x1, y1 = pixels, 0, 0
-    left, top, width, height = cv2.boundingRect(window)
-    return (left + x1, top + y1, left + x1 + width, top + y1 + height) if width else (0, 0, 0, 0)
+    window = mask[y1:y2, x1:x2]
+    if window.size == 0 or cv2.countNonZero(window.view(np.uint8)) != cv2.countNonZero(mask.view(np.uint8)):
+        window, x1, y1 = mask, 0, 0
+    # Not cv2.boundingRect: in OpenCV 4.9 it is wrong for some masks that are a few pixels wide.
+    rows: np.ndarray = window.any(axis=1)
+    columns: np.ndarray = window.any(axis=0)
+    if not rows.any():
+        return 0, 0, 0, 0
+    left, right = int(columns.argmax()), len(columns) - int(columns[::-1].argmax())
+    top, bottom = int(rows.argmax()), len(rows) - int(rows[::-1].argmax())
+    return left + x1, top + y1, right + x1, bottom + y1
 
 
 def hide_keypoints(keypoints: np.ndarray, cover: np.ndarray, *, left: int = 0, top: int = 0) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, overload
 
 import numpy as np
 
@@ -37,7 +38,13 @@ class OneOf:
         (0.75, 0.25)
     """
 
-    def __init__(self, choices: Mapping[float, Generator] | Iterable[tuple[float, Generator]], /) -> None:
+    @overload
+    def __init__(self, choices: Mapping[Any, Generator], /) -> None: ...
+
+    @overload
+    def __init__(self, choices: Iterable[tuple[float, Generator]], /) -> None: ...
+
+    def __init__(self, choices: Mapping[Any, Generator] | Iterable[tuple[float, Generator]], /) -> None:
         pairs = _read_pairs(choices)
         self.generators = check_parts([part for _, part in pairs])
         weights = [check_number(f"weights[{at}]", weight, minimum=0) for at, (weight, _) in enumerate(pairs)]

@@ -28,7 +28,7 @@ PALETTE: tuple[Color, ...] = (
 )
 """Seven colours that colour-blind readers tell apart. Source: Okabe and Ito 2008, "Color Universal Design"."""
 
-_MASK_OPACITY = 0.38
+_MASK_OPACITY = 0.32
 
 
 def draw_sample(
@@ -36,7 +36,7 @@ def draw_sample(
 ) -> np.ndarray:
     """The image with its label drawn in; lines and letters follow the size of the picture.
 
-    Generated instances (the attribute `generated`) have thicker boxes than those of the source. Where names would lie
+    Generated instances (the attribute `generated`) have a white rim around their boxes. Where names would lie
     on each other, the later ones are left out: the colour says the class.
 
     Args:
@@ -123,7 +123,8 @@ def _resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == size_hw:
         return image.copy()
     shrinks = size_hw[0] < image.shape[0]
-    return cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    resized: np.ndarray = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return resized
 
 
 def _letter_size(canvas: np.ndarray) -> int:
@@ -135,24 +136,29 @@ def _draw_instances(canvas: np.ndarray, sample: Sample, target: Instances, names
     scale = np.array([width / sample.size_hw[1], height / sample.size_hw[0]] * 2)
     boxes = np.rint(target.boxes * scale).astype(int)
     colors = [find_color(int(class_id), names) for class_id in target.class_ids]
-    thin = max(1, round(min(height, width) / 260))
+    thin = max(2, round(min(height, width) / 200))
     added = _find_generated(sample, target)
     order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind="stable")
-    for row in order if target.masks is not None else []:
-        mask = cv2.resize(target.masks[row].view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
-        _blend(canvas, mask.astype(bool), colors[row])
-        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, outlines, -1, colors[row], thin, cv2.LINE_AA)
+    if target.masks is not None:
+        _draw_masks(canvas, target.masks[order], [colors[row] for row in order], thin)
     for row in order:
         left, top, right, bottom = (int(edge) for edge in boxes[row])
         corners = (left, top), (min(right, width) - 1, min(bottom, height) - 1)
-        thickness = thin + max(1, thin) if added[row] else thin
-        cv2.rectangle(canvas, *corners, (255, 255, 255), thickness + 2, cv2.LINE_AA)
-        cv2.rectangle(canvas, *corners, colors[row], thickness, cv2.LINE_AA)
+        if added[row]:
+            cv2.rectangle(canvas, *corners, (255, 255, 255), 2 * thin + 1, cv2.LINE_AA)
+        cv2.rectangle(canvas, *corners, colors[row], thin, cv2.LINE_AA)
     if target.keypoints is not None:
         _draw_keypoints(canvas, target.keypoints, scale[:2], thin)
     labels = [_name(int(class_id), names) for class_id in target.class_ids]
     return _draw_labels(canvas, boxes[order], [labels[row] for row in order], [colors[row] for row in order])
+
+
+def _draw_masks(canvas: np.ndarray, masks: np.ndarray, colors: list[Color], thin: int) -> None:
+    for visible, color in zip(masks, colors, strict=True):
+        mask = cv2.resize(visible.view(np.uint8), canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        _blend(canvas, mask.astype(bool), color)
+        outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, outlines, -1, color, max(1, thin // 2), cv2.LINE_AA)
 
 
 def _find_generated(sample: Sample, target: Instances) -> np.ndarray:

@@ -136,8 +136,9 @@ def _make_tile(
     tile_hw: tuple[int, int],
 ) -> Tile:
     aimed = "" if target_class is None else f", for {names.get(target_class, target_class)}"
-    title = f"{_describe(generated.given_generator)}, variant {variant}{aimed}"
-    again = f" (attempt {candidate.attempt + 1} of {generated.attempts})" if candidate.attempt else ""
+    title = f"{_describe(generated.given_generator)}{aimed}"
+    again = f", attempt {candidate.attempt + 1} of {generated.attempts}" if candidate.attempt else ""
+    again = f" (variant {variant}{again})"
     if candidate.sample is None:
         image = _draw(before.replace(target=None), names, tile_hw)
         return Tile(image, title, f"nothing made: {candidate.reason}{again}", REJECTED, is_faded=True)

@@ -64,6 +64,7 @@ def describe(sample: Sample | None) -> bytes:
     if sample is None:
         return b""
     target: Any = sample.target
+    content: list[Any]
     match target:
         case Instances():
             content = [target.class_ids, target.boxes, target.masks, target.keypoints, target.crowd]
@@ -146,10 +147,8 @@ def check_appearance(source: Sample, made: Sample) -> None:
 
 def check_pasted(case: Case, pool: ListPool, source: Sample, made: Sample, pasted: np.ndarray) -> None:
     """Pixels and labels agree, instance by instance."""
-    before, after = source.target, made.target
-    assert isinstance(before, Instances)
-    assert isinstance(after, Instances)
-    assert after.masks is not None
+    before: Any = source.target
+    after: Any = made.target
     union = after.masks[pasted].any(axis=0)
     assert np.array_equal(union, after.masks[pasted].sum(axis=0) == 1), "Pasted masks must not overlap."
     if not case.covers_all:
@@ -162,7 +161,7 @@ def check_pasted(case: Case, pool: ListPool, source: Sample, made: Sample, paste
         assert np.array_equal(made.maps[name][~union], values[~union]), "A map changed outside the pasted masks."
 
     _check_kept(case, before, after, union)
-    donors = {
+    donors: dict[int, tuple[Any, int]] = {
         int(row): (sample.target, at)
         for sample in pool.samples
         if isinstance(sample.target, Instances)
@@ -185,16 +184,14 @@ def _find_pasted(before: Instances, after: Instances) -> np.ndarray:
     return np.zeros(len(after), bool) if generated is None else generated
 
 
-def _check_kept(case: Case, before: Instances, after: Instances, union: np.ndarray) -> None:
+def _check_kept(case: Case, before: Any, after: Any, union: np.ndarray) -> None:
     """The source's own instances lose exactly the covered pixels, and stay the same otherwise."""
-    assert after.masks is not None
     kept = np.flatnonzero(~after.attributes["generated"])
     places = {int(row): int(place) for place, row in zip(kept, after.attributes["row"][kept], strict=True)}
     assert len(places) == len(kept), "An instance is there twice."
     known = {int(row) for row in before.attributes["row"]} if len(before) else set()
     assert places.keys() <= known, "An instance appeared that was never pasted."
     for row in range(len(before)):
-        assert before.masks is not None
         left = before.masks[row] & ~union
         place = places.get(int(before.attributes["row"][row]))
         if place is None:
@@ -210,8 +207,6 @@ def _check_kept(case: Case, before: Instances, after: Instances, union: np.ndarr
         box = tight_box(left) if changed else before.boxes[row].tolist()
         assert after.boxes[place].tolist() == box, "Boxes follow the visible mask, or stay as they were."
         assert after.class_ids[place] == before.class_ids[row]
-        assert before.crowd is not None
-        assert after.crowd is not None
         assert after.crowd[place] == before.crowd[row]
         for name, column in before.attributes.items():
             assert after.attributes[name][place] == column[row], "Attributes follow their instance."
@@ -228,12 +223,8 @@ def _check_keypoints(before: np.ndarray, after: np.ndarray, union: np.ndarray) -
     assert np.array_equal(after, expected), "Covered keypoints become hidden, the others stay."
 
 
-def _check_exact(
-    pool: ListPool, made: Sample, after: Instances, donor: Instances, at: int, row: int, union: np.ndarray
-) -> None:
+def _check_exact(pool: ListPool, made: Sample, after: Any, donor: Any, at: int, row: int, union: np.ndarray) -> None:
     """Every pasted pixel is one of the donor's, all at one distance, and none is missing."""
-    assert after.masks is not None
-    assert donor.masks is not None
     places = np.argwhere(after.masks[row])
     found = locate(made.image[after.masks[row]])
     number = int(after.attributes["row"][row]) // 100

@@ -60,7 +60,7 @@ def check_verdict(judge: Any, generated: Sample, source: Sample) -> Verdict:
             left: Any = verdict.sample.target
             assert 0 < len(left) < len(generated.target)
             assert set(left.attributes["row"]) < set(generated.target.attributes["row"])
-    return verdict  # type: ignore[no-any-return]
+    return verdict
 
 
 def test_no_filter_is_missing_from_the_list() -> None:

@@ -110,7 +110,7 @@ PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @st.composite
 def scenes(draw: st.DrawFn, max_side: int = 48) -> tuple[Sample, ListPool, int]:
     """A source (never in the pool), a pool of one to three pictures, and a seed."""
-    shared = {
+    shared: dict[str, Any] = {
         "num_keypoints": draw(st.sampled_from([None, 0, 3])),
         "with_maps": draw(st.booleans()),
         "sloppy_boxes": draw(st.booleans()),
@@ -167,7 +167,8 @@ class TestGeneratorContract:
         check_sample(CASES[name], pool, source, seed)
 
     def test_ordinary_pictures_give_samples(self, name: str) -> None:
-        made = [check_sample(CASES[name], *reversed(make_scene(seed)), seed) for seed in range(8)]
+        scenes_by_seed = [make_scene(seed) for seed in range(8)]
+        made = [check_sample(CASES[name], pool, source, seed) for seed, (source, pool) in enumerate(scenes_by_seed)]
         assert sum(sample is not None for sample in made) >= 4
 
     def test_grey_pictures(self, name: str) -> None:
@@ -278,8 +279,10 @@ def forget_a_label(made: Sample) -> Sample:
 
 
 def change_a_pixel_elsewhere(made: Sample) -> Sample:
-    image = made.image.copy()
-    image[~made.origin.edited] ^= 1  # type: ignore[union-attr]
+    image, origin = made.image.copy(), made.origin
+    assert origin is not None
+    assert origin.edited is not None
+    image[~origin.edited] ^= 1
     return made.replace(image=image)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -142,7 +143,9 @@ def make_picture(
             "name": np.array([f"{number}-{at}" for at in range(num_objects)], dtype="U8"),
         },
     )
-    maps = {"depth": rng.random(size_hw).astype(np.float32), "flow": rng.random((*size_hw, 2))} if with_maps else {}
+    maps: dict[str, np.ndarray] = (
+        {"depth": rng.random(size_hw).astype(np.float32), "flow": rng.random((*size_hw, 2))} if with_maps else {}
+    )
     return Sample(
         paint(number, size_hw),
         target,
@@ -169,13 +172,14 @@ def make_grey(sample: Sample) -> Sample:
 
 def read_rgb(file: Path) -> np.ndarray:
     """Read an image file."""
-    return cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+    image: Any = cv2.imread(str(file))
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def read_dried_fruit(folder: Path, count: int) -> ListPool:
     """The first pictures of the training set, polygons drawn as masks."""
     records = json.loads((folder / "coco" / "instances_train.json").read_text())
-    samples = []
+    samples: list[Sample] = []
     for picture in records["images"][:count]:
         image = read_rgb(folder / picture["file_name"])
         found = [record for record in records["annotations"] if record["image_id"] == picture["id"]]
@@ -194,7 +198,7 @@ def read_nuclei(folder: Path, count: int) -> ListPool:
     files = sorted((folder / "instance_ids").glob("*.png"))[::10][:count]
     samples: list[Sample] = []
     for file in files:
-        numbers = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        numbers: Any = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
         masks = numbers[None] == np.unique(numbers)[1:, None, None]
         image = read_rgb(folder / "images" / file.name)
         samples.append(_label(image, masks, np.ones(len(masks), np.int64), samples))

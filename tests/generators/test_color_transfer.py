@@ -93,7 +93,7 @@ def test_it_never_draws_the_source_itself_where_there_is_another() -> None:
 
 @pytest.mark.parametrize("pictures", [[], [make_noise(0)], [make_noise(0), make_noise(0)]])
 def test_nothing_is_generated_from_the_source_alone(pictures: list[Sample]) -> None:
-    with pytest.raises(NothingToGenerate, match="^no other reference$"):
+    with pytest.raises(NothingToGenerate, match=r"^no other reference$"):
         generate(ColorTransfer().bind(ListPool(pictures), classes=None), make_noise(0))
 
 
@@ -109,7 +109,7 @@ def test_each_reference_is_decoded_once_in_a_process() -> None:
 def test_a_folder_is_read_with_the_folders_in_it(tmp_path: Path) -> None:
     write(tmp_path, "b.png", "a/c.JPG", "a/d.jpeg")
     (tmp_path / "notes.txt").write_text("no image")
-    drawn = set()
+    drawn: set[str] = set()
     for seed in range(40):
         origin = generate(ColorTransfer(references=tmp_path), make_noise(9), seed).origin
         assert origin is not None
@@ -119,7 +119,7 @@ def test_a_folder_is_read_with_the_folders_in_it(tmp_path: Path) -> None:
 
 def test_files_are_named_from_their_common_folder(tmp_path: Path) -> None:
     write(tmp_path, "one/x.png", "two/x.png")
-    generator = ColorTransfer(references=[str(tmp_path / "one" / "x.png"), tmp_path / "two" / "x.png"])
+    generator = ColorTransfer(references=[str(tmp_path / "one" / "x.png"), str(tmp_path / "two" / "x.png")])
     names = {generate(generator, make_noise(9), seed).origin.drawn[0] for seed in range(20)}  # type: ignore[union-attr]
     assert names == {"one/x.png", "two/x.png"}
     alone = ColorTransfer(references=str(tmp_path / "one" / "x.png"))

@@ -46,7 +46,7 @@ class TestChain:
         assert made.origin.drawn == (f"3:{rng.integers(1000)}", f"4:{rng.integers(1000)}")
 
     def test_one_that_has_nothing_stops_the_chain(self) -> None:
-        with pytest.raises(NothingToGenerate, match="^no luck$"):
+        with pytest.raises(NothingToGenerate, match=r"^no luck$"):
             run(Chain([Stamp(3), Nothing(4)]))
 
     def test_it_keeps_what_all_keep(self) -> None:
@@ -135,7 +135,7 @@ class TestOneOf:
     def test_it_keeps_what_all_keep(self) -> None:
         generator = OneOf({1: CopyPaste(), 2: ColorTransfer()})
         assert generator.keeps == {Instances}
-        with pytest.raises(LabelContractError, match="^OneOf keeps Instances true, got a source with a ClassLabel"):
+        with pytest.raises(LabelContractError, match=r"^OneOf keeps Instances true, got a source with a ClassLabel"):
             run(generator, make_classified(0))
 
     def test_binding_and_aiming_reach_the_parts(self) -> None:
@@ -151,7 +151,7 @@ class TestOneOf:
         assert callable(OneOf({1: CopyPaste()}).aim)
 
     def test_the_drawn_part_may_have_nothing(self) -> None:
-        with pytest.raises(NothingToGenerate, match="^no luck$"):
+        with pytest.raises(NothingToGenerate, match=r"^no luck$"):
             run(OneOf({1: Nothing(1)}))
 
     @pytest.mark.parametrize(

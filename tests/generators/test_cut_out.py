@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -66,9 +68,9 @@ def test_a_cut_out_holds_what_the_label_says() -> None:
     sample = make_picture(2, kind="separate", num_keypoints=2, with_maps=True, seed=5)
     made = cut_out(sample, 1, name="a.png", min_visible=0.2)
     assert made is not None
-    target = sample.target
+    target: Any = sample.target
     assert made.name == "a.png#1"
-    assert made.class_id == target.class_ids[1]  # type: ignore[union-attr]
+    assert made.class_id == target.class_ids[1]
     assert made.attributes["row"].tolist() == [201]
-    assert made.area == target.masks[1].sum()  # type: ignore[union-attr]
+    assert made.area == target.masks[1].sum()
     assert set(made.maps) == {"depth", "flow"}

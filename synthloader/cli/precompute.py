@@ -1,0 +1,99 @@
+"""`synthloader precompute`: fills the cache that a recipe names."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from synthloader.recipe import Recipe
+
+__all__ = ["count_workers", "precompute"]
+
+_MOST_WORKERS = 8
+
+
+def precompute(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file with the keys cache and variants.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Processes that generate; 0 for none besides this one. Default: one per CPU, at most 8."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Fill the cache of a recipe with all variants of all sources.
+
+    What is there already is kept. Ctrl-C stops it, and the same command goes on where it was, to exactly the same set.
+
+    Example: synthloader precompute recipe.yaml --workers 4
+    """
+    from synthloader.precompute import PrecomputeReport, precompute
+    from synthloader.progress import open_bar
+    from synthloader.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    _check(loaded)
+    generated, targets = loaded.generated(), loaded.target_classes()
+    latest = PrecomputeReport()
+    with nullcontext() if quiet else open_bar() as show:
+
+        def follow(report: PrecomputeReport) -> None:
+            nonlocal latest
+            latest = report
+            if show is not None:
+                show(report)
+
+        try:
+            precompute(generated, num_workers=count_workers(workers), progress=follow, target_classes=targets)
+        except KeyboardInterrupt:
+            if as_json:
+                _say_json(latest, generated.cache)
+            raise
+    if as_json:
+        _say_json(latest, generated.cache)
+    else:
+        typer.echo(_describe(latest, generated.cache))
+
+
+def count_workers(asked: int | None, /) -> int:
+    """The number of processes that was asked for, or one for each CPU that this process may use, at most 8."""
+    if asked is not None:
+        return asked
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if usable == 1 else min(usable, _MOST_WORKERS)
+
+
+def _check(recipe: Recipe) -> None:
+    if not recipe.has_cache:
+        recipe.refuse("cache", "to fill one", "cache: cache/train")
+    if recipe.variants is None:
+        recipe.refuse("variants", "to fill a cache", "variants: 4")
+
+
+def _describe(report: Any, cache: Any) -> str:
+    from synthloader.progress import describe_rejections
+
+    rate = f", {report.done / report.seconds:.1f} per second" if report.seconds > 0 else ""
+    failed = f"; {report.failed} have no accepted candidate" if report.failed else ""
+    return (
+        f"{report.accepted} of {report.total} samples are ready in {_shorten(cache.path)}{failed}.\n"
+        f"{report.generated} generated, {report.cached} found in the cache, {describe_rejections(report.rejected)}; "
+        f"{report.seconds:.1f} s{rate}."
+    )
+
+
+def _say_json(report: Any, cache: Any) -> None:
+    typer.echo(json.dumps({**report.to_dict(), "cache": str(cache.path)}, indent=2))
+
+
+def _shorten(path: Path) -> str:
+    """The path relative to the working directory where it lies below it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

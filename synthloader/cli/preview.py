@@ -1,0 +1,86 @@
+"""`synthloader preview`: a picture of what a recipe makes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from synthloader.recipe import Recipe
+
+__all__ = ["preview", "write_image"]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def preview(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file.")],
+    out: Annotated[Path, typer.Option("--out", help="Image file to write: .png, .jpg or .webp.")] = Path("preview.png"),
+    count: Annotated[int, typer.Option("--count", min=1, help="Number of sources.")] = 8,
+    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Show what the plan serves in this epoch.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Draw sources beside what is generated from them: boxes, masks, class names, verdicts.
+
+    Rejected candidates are shown too, with the reason. Nothing is written to the cache.
+
+    Example: synthloader preview recipe.yaml --out sheet.png --count 12
+    """
+    from synthloader.recipe import load_recipe
+    from synthloader.reports import preview_generated
+
+    if out.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"must end in one of {', '.join(SUFFIXES)}, got {out}", param_hint="--out")
+    loaded = load_recipe(recipe)
+    positions = find_positions(loaded, count, epoch)
+    sheet = preview_generated(loaded.generated(), positions)
+    write_image(out, sheet)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), "sources": len(positions), "size_hw": sheet.shape[:2]}, indent=2))
+    else:
+        typer.echo(f"{out}: {len(positions)} sources beside what is generated from them")
+
+
+def find_positions(recipe: Recipe, count: int, epoch: int) -> list[tuple[int, int, int | None]]:
+    """(source, variant, target class) of what the plan serves in an epoch, evenly spread over it.
+
+    Without a plan, or where it generates nothing in this epoch: sources evenly spread, with another variant each epoch.
+    """
+    from synthloader.epoch_index import EpochIndex
+    from synthloader.reports.preview import spread_positions
+
+    generated = recipe.generated()
+    if recipe.plan is not None:
+        mixed = recipe.mixed()
+        size = mixed.count_generated(epoch)
+        places = [mixed.find_generated(epoch, at) for at, _, _ in spread_positions(size, count)]
+        draws = [mixed.draw(EpochIndex(place, epoch=epoch)) for place in places]
+        found = [
+            (draw.source, draw.variant or 0, draw.target_class)
+            for draw in draws
+            if draw is not None and draw.variant is not None
+        ]
+        if found:
+            return found
+    variant = epoch if generated.variants is None else epoch % generated.variants
+    return spread_positions(len(generated.source), count, variant=variant)
+
+
+def write_image(path: Path, image: np.ndarray, /) -> None:
+    """Write an RGB image; the folder is made.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    import cv2
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, content = cv2.imencode(path.suffix, image[:, :, ::-1])
+    if not done:
+        raise OSError(f"the image {path} cannot be encoded. Choose .png.")
+    path.write_bytes(content.tobytes())
