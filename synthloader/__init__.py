@@ -35,6 +35,7 @@ from synthloader.mixed import MixedDataset
 from synthloader.plans import Add, Balance, Only, Replace, Schedule
 from synthloader.precompute import precompute
 from synthloader.protocols import Adapter, Cache, Filter, Generator, Pool, Verdict
+from synthloader.recipe import load_recipe
 from synthloader.sample import Origin, Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
@@ -83,6 +84,7 @@ __all__ = [
     "SynthloaderError",
     "Target",
     "Verdict",
+    "load_recipe",
     "open_cache",
     "precompute",
 ]

@@ -155,8 +155,7 @@ def find_tight_box(mask: np.ndarray, /, *, near: np.ndarray) -> tuple[int, int, 
     if window.size == 0 or cv2.countNonZero(window.view(np.uint8)) != cv2.countNonZero(mask.view(np.uint8)):
         window, x1, y1 = mask, 0, 0
     # Not cv2.boundingRect: in OpenCV 4.9 it is wrong for some masks that are a few pixels wide.
-    rows: np.ndarray = window.any(axis=1)
-    columns: np.ndarray = window.any(axis=0)
+    rows, columns = np.asarray(window.any(axis=1)), np.asarray(window.any(axis=0))
     if not rows.any():
         return 0, 0, 0, 0
     left, right = int(columns.argmax()), len(columns) - int(columns[::-1].argmax())

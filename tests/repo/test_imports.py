@@ -22,7 +22,7 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("protocols", "plans", "layout", "registry", "tally"),),
     (("generators", "conditions"), ("filters", "features"), ("cache",), ("measures",)),
     (("sources", "lifting", "generated", "mix_sets", "mix_report", "mixed", "batches", "precompute", "progress"),),
-    (("adapters",), ("recipe",), ("studies",), ("reports",)),
+    (("adapters",), ("recipe", "recipe_document", "recipe_plans", "recipe_plugins"), ("studies",), ("reports",)),
     (("cli", "demo"),),
 )
 PLACES = {unit: (line, group) for line, groups in enumerate(LINES) for group in groups for unit in group}
