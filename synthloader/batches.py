@@ -289,11 +289,12 @@ class _IndexIterator(Iterator[int]):
             return  # saved before the first index
         self._clock.resume(int(state["epoch"]))
         self._begin(int(state["epoch"]))
-        if state["inner"] is not None and hasattr(self._inner, "load_state_dict"):
-            self._inner.load_state_dict(state["inner"])
+        inner: Any = self._inner
+        if state["inner"] is not None and hasattr(inner, "load_state_dict"):
+            inner.load_state_dict(state["inner"])
         else:
             for _ in range(int(state["yielded"])):
-                next(self._inner)
+                next(inner)
         self._yielded = int(state["yielded"])
 
     def _begin(self, epoch: int) -> None:

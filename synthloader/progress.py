@@ -1,4 +1,4 @@
-"""Progress on stderr: of `precompute` (rate, accepted, rejected by reason, time left), and of anything that counts steps.
+"""Progress on stderr: of `precompute` (rate, accepted, rejected by reason, time left), and of whatever counts steps.
 
 A terminal gets a bar; a log file gets a line every half minute.
 """

@@ -211,8 +211,9 @@ class Source(Sequence[Sample]):
             except TypeError:
                 adapter = None
             self._reads_class_ids = getattr(adapter, "read_class_ids", _read_nothing)
+        read: Callable[[Any], list[int]] = self._reads_class_ids or _read_nothing
         try:
-            return list(self._reads_class_ids(item))
+            return list(read(item))
         except (KeyError, TypeError, IndexError, AttributeError, ValueError):
             return []  # transforms may have given the item another form: then its classes are not counted
 

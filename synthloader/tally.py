@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
 import torch
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Tally"]
 
@@ -46,9 +45,9 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._epoch = _share(torch.zeros(1, dtype=torch.int64))
-        self._counts = _share(torch.zeros(_NUM_ROWS, _NUM_HEADS + _NUM_NAMES, dtype=torch.int64))
-        self._names = _share(torch.zeros(_NUM_NAMES, _NAME_BYTES, dtype=torch.uint8))
+        self._epoch = _share(np.zeros(1, np.int64))
+        self._counts = _share(np.zeros((_NUM_ROWS, _NUM_HEADS + _NUM_NAMES), np.int64))
+        self._names = _share(np.zeros((_NUM_NAMES, _NAME_BYTES), np.uint8))
         self._home = os.getpid()
         self._attach()
 
@@ -60,7 +59,7 @@ class Tally:
     @epoch.setter
     def epoch(self, value: int) -> None:
         if self._becomes_main():
-            self._epoch = _share(torch.zeros(1, dtype=torch.int64))
+            self._epoch = _share(np.zeros(1, np.int64))
             self._attach()
         self._epoch_view[0] = value
 
@@ -104,6 +103,7 @@ class Tally:
         self._name_view = self._names.numpy()
         self._pid = -1
         self._columns: dict[str, int] = {}
+        self._known: dict[bytes, int] = {}
         self._row = memoryview(self._count_view[0])  # a third of the time of numpy's own item access
 
     def _claim_row(self) -> None:
@@ -127,11 +127,11 @@ class Tally:
         pid = os.getpid()
         if pid == self._home or torch.utils.data.get_worker_info() is not None:
             return False
-        counts = torch.zeros_like(self._counts)
+        counts = np.zeros_like(self._count_view)
         if self._pid == pid:
-            counts[0] = torch.tensor(self._row.tolist())
-            self._row[:] = memoryview(np.zeros_like(self._count_view[0]))
-        self._counts, self._names = _share(counts), _share(self._names.clone())
+            counts[0] = self._row
+            self._row[:] = memoryview(np.zeros_like(counts[0]))
+        self._counts, self._names = _share(counts), _share(self._name_view)
         self._home = pid
         self._attach()
         return True
@@ -140,14 +140,14 @@ class Tally:
         """The column of a name that is new to this process; the last column takes what no room is left for."""
         encoded = _encode(name)
         with _take_turns():
-            for column in range(_NUM_NAMES - 1):
-                known = bytes(self._name_view[column]).rstrip(b"\0")
-                if not known:
-                    self._name_view[column, : len(encoded)] = np.frombuffer(encoded, np.uint8)
-                if not known or known == encoded:
-                    break
-            else:
-                column = _NUM_NAMES - 1
+            while len(self._known) < _NUM_NAMES - 1 and (
+                known := bytes(self._name_view[len(self._known)]).rstrip(b"\0")
+            ):
+                self._known[known] = len(self._known)
+            column = self._known.get(encoded, len(self._known))
+            if column == len(self._known) < _NUM_NAMES - 1:
+                self._name_view[column, : len(encoded)] = np.frombuffer(encoded, np.uint8)
+                self._known[encoded] = column
         self._columns[name] = _NUM_HEADS + column
         return self._columns[name]
 
@@ -157,22 +157,26 @@ class Tally:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Attach to the memory that arrived; where it came by value, its counts are this process's own."""
-        counts = state["counts"]
+        self._epoch, self._counts, self._names = state["epoch"], state["counts"], state["names"]
         self._home = state["home"]
-        if not counts.is_shared():
+        if not self._counts.is_shared():
             self._home = os.getpid()
-            epoch = int(state["epoch"][0])
-            fetched = _sum_fetched(counts.numpy(), epoch)
-            totals = counts.sum(dim=0)
-            totals[:_NUM_HEADS] = torch.tensor([0, epoch, fetched])
-            counts = torch.zeros_like(counts)
-            counts[0] = totals
-        self._epoch, self._counts, self._names = _share(state["epoch"]), _share(counts), _share(state["names"])
+            rows = self._counts.numpy()
+            epoch = int(self._epoch[0])
+            totals = np.zeros_like(rows)
+            totals[0] = rows.sum(axis=0)
+            totals[0, :_NUM_HEADS] = 0, epoch, _sum_fetched(rows, epoch)
+            self._epoch, self._counts, self._names = map(_share, (self._epoch.numpy(), totals, self._names.numpy()))
         self._attach()
 
 
-def _share(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor if tensor.is_shared() else tensor.share_memory_()
+def _share(values: np.ndarray) -> torch.Tensor:
+    """A copy in shared memory, made without torch's threads: these hang in a forked process that is no loader's."""
+    like = torch.from_numpy(values)
+    storage = torch.UntypedStorage._new_shared(values.nbytes)
+    tensor: torch.Tensor = torch.empty(0, dtype=like.dtype).set_(storage, 0, like.size(), like.stride())
+    tensor.numpy()[...] = values
+    return tensor
 
 
 def _sum_fetched(rows: np.ndarray, epoch: int) -> int:
@@ -199,15 +203,14 @@ def _take_turns() -> Iterator[None]:
     Locks of `multiprocessing` cannot be pickled but for a child, and would have to be made before anybody knows whether
     there will be one.
     """
-    if fcntl is None:
+    with ExitStack() as stack:
+        if sys.platform != "win32":
+            with suppress(OSError):  # Some file systems have no locks.
+                file = stack.enter_context(open(__file__, "rb"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Said, and not left to the end of the file: a fork may have a copy of it meanwhile.
+                stack.callback(fcntl.flock, file, fcntl.LOCK_UN)
         yield
-        return
-    with open(__file__, "rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # now, also where a fork has copied the open file meanwhile
 
 
 def _is_alive(pid: int) -> bool:

@@ -178,7 +178,7 @@ def test_all_that_workers_served_is_counted(start_method: str) -> None:
     assert dataset.tally.count_fetched(0) == 40
 
 
-@pytest.mark.parametrize("num_workers", [0, 1, 3])
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
 def test_several_loaders_in_a_row_add_up(num_workers: int) -> None:
     dataset = Counting(12)
     for number in range(1, 6):
@@ -200,7 +200,7 @@ def test_loaders_that_run_at_once_take_other_rows() -> None:
     dataset = Counting(60)
     loaders = [
         DataLoader(
-            dataset, 2, num_workers=3, multiprocessing_context="fork", generator=torch.Generator(), prefetch_factor=1,
+            dataset, 2, num_workers=2, multiprocessing_context="fork", generator=torch.Generator(), prefetch_factor=1,
             persistent_workers=True,
         )
         for _ in range(3)
@@ -213,7 +213,7 @@ def test_loaders_that_run_at_once_take_other_rows() -> None:
         assert dataset.tally.read()["all"] == 180
         owners = dataset.tally._count_view[:, 0]
         taken = owners[owners != 0].tolist()
-        assert len(taken) == len(set(taken)) == 9
+        assert len(taken) == len(set(taken)) == 6
     del running, loaders, iterator
 
 
@@ -385,8 +385,12 @@ def test_a_pickle_can_be_read_in_another_process() -> None:
     assert tally.read() == {"all": 3}
 
 
+def _refuse_to_lock(*args: Any) -> None:
+    raise OSError("No locks available")
+
+
 def test_where_files_cannot_be_locked_it_counts_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally_module, "fcntl", None)
+    monkeypatch.setattr(tally_module.fcntl, "flock", _refuse_to_lock)
     dataset = Counting(8)
     read_once(dataset, num_workers=1)
     assert dataset.tally.read()["all"] == 8

@@ -48,8 +48,8 @@ def collect_results(
             "images": len(real),
             "objects": sum(len(found) for found in real.coco.imgToAnns.values()),
             "has_masks": bool(real.has_masks),
-            "annotations": str(recipe.path.parent / "annotations.json"),
         },
+        "recipe": str(recipe.path),
         "generator": repr(recipe.generator),
         "ratio": {
             "asked": asked_ratio,
@@ -146,9 +146,7 @@ def _list_numbers(results: dict[str, Any]) -> list[str]:
 
 
 def _list_commands(is_own: bool) -> list[str]:
-    own = (
-        [] if is_own else ["synthloader demo --data FOLDER       # the same on your own images, annotated as COCO JSON"]
-    )
+    own = [] if is_own else ["synthloader demo --data FOLDER       # the same on your own images: a COCO folder"]
     return [
         "Next, in this folder:",
         "",

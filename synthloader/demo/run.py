@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import yaml
 
 from synthloader.checks import check_count, check_int, check_number
 from synthloader.demo.items import Prepare
+from synthloader.demo.own_recipe import write_recipe
 from synthloader.demo.photographs import Photographs, find_coco, find_installed
 from synthloader.demo.results import collect_results, write_summary
 from synthloader.demo.throughput import measure_throughput
@@ -31,14 +31,6 @@ NUM_VARIANTS = 4
 BATCH_SIZE = 4
 NUM_MEASURED_BATCHES = 30
 NUM_PREVIEWED = 8
-
-_PASTE = {"copy_paste": {"num_range": [1, 3], "scale_range": [0.3, 0.8]}}
-_GENERATORS = {
-    # With masks: objects of other photographs are pasted in; every third sample takes other colours besides.
-    True: {"one_of": {2: _PASTE, 1: [_PASTE, "color_transfer"]}},
-    # Boxes do not say which pixels an object has, so nothing can be cut out.
-    False: "color_transfer",
-}
 
 
 def run_demo(
@@ -110,23 +102,10 @@ class _Job:
 
     def write_recipe(self, photographs: Photographs, *, is_own: bool) -> Recipe:
         """Write the recipe that the rest of the demo follows, and say what it is about."""
-        source = {"format": "coco", "images": str(photographs.images), "annotations": str(photographs.annotations)}
-        if photographs.annotations.parent == self.out:
-            source["annotations"] = photographs.annotations.name
-        content = {
-            "source": source,
-            "generator": "color_transfer",
-            "filters": [{"min_box": {"min_side": 5, "min_area": 10}}],
-            "plan": {"add": self.ratio},
-            "variants": NUM_VARIANTS,
-            "cache": "cache",
-            "seed": self.seed,
-        }
         path = self.out / "recipe.yaml"
-        recipe = _save(path, content)
-        real = recipe.source()
-        if real.has_masks:
-            recipe = _save(path, {**content, "generator": _GENERATORS[True]})
+        options = {"ratio": self.ratio, "variants": NUM_VARIANTS, "seed": self.seed}
+        real = write_recipe(path, photographs, with_masks=False, **options).source()
+        recipe = write_recipe(path, photographs, with_masks=bool(real.has_masks), **options)
         num_objects = sum(len(found) for found in real.coco.imgToAnns.values())
         what = "images of your own" if is_own else "photographs that scikit-image installs"
         self.say(f"Data      {len(real)} {what}: {num_objects} objects of {len(real.classes)} classes")
@@ -141,8 +120,8 @@ class _Job:
             made = precompute(generated, num_workers=self.num_workers, progress=show or False)
         found = f", {made.cached} of them found in the cache" if made.cached else ""
         self.say(
-            f"Generate  {made.accepted} samples, {NUM_VARIANTS} versions of each image{found}, in {made.seconds:.1f} s; "
-            f"{describe_rejections(made.rejected)}"
+            f"Generate  {made.accepted} samples, {NUM_VARIANTS} versions of each image{found}, in {made.seconds:.1f} s;\n"
+            f"          {describe_rejections(made.rejected)}"
         )
         sheet = preview_generated(generated, count=NUM_PREVIEWED)
         cv2.imwrite(str(self.out / "preview.png"), sheet[:, :, ::-1])
@@ -153,8 +132,8 @@ class _Job:
         mixed = recipe.mixed(transforms=Prepare(recipe.source().class_to_idx.values()))
         num_generated = mixed.count_generated(0)
         self.say(
-            f"Mix       ratio {self.ratio:g}: {num_generated} generated for {len(mixed) - num_generated} real "
-            f"in every epoch"
+            f"Mix       ratio {self.ratio:g}: {num_generated} generated and {len(mixed) - num_generated} real samples "
+            "in every epoch"
         )
         return mixed
 
@@ -172,8 +151,8 @@ class _Job:
                 show=show or (lambda done, remark: None),
             )
         self.say(
-            f"Train     {MODEL} from scratch, {len(losses)} steps: loss {losses[0]:.1f} to {losses[-1]:.1f} "
-            f"in {time.perf_counter() - started:.0f} s"
+            f"Train     {len(losses)} steps of {MODEL} from scratch\n"
+            f"          in {time.perf_counter() - started:.0f} s: the loss goes from {losses[0]:.1f} to {losses[-1]:.1f}"
         )
         return losses
 
@@ -195,16 +174,10 @@ class _Job:
             )
         again.generated().cache.close()  # type: ignore[union-attr]
         self.say(
-            f"Measure   the loader gives {rates['real_only']['samples_per_second']:.0f} samples/s real only, "
+            f"Measure   the loader gives {rates['real_only']['samples_per_second']:.0f} samples per second, real only; "
             f"{rates['mixed']['samples_per_second']:.0f} mixed"
         )
         return rates
 
     def _show(self, open_it: Callable[[], AbstractContextManager[Any]]) -> AbstractContextManager[Any]:
         return open_it() if self.shows_progress else nullcontext()
-
-
-def _save(path: Path, content: dict[str, Any]) -> Recipe:
-    head = "# Written by `synthloader demo`. Change it, and look: synthloader preview recipe.yaml\n"
-    path.write_text(head + yaml.safe_dump(content, sort_keys=False, default_flow_style=None), encoding="utf-8")
-    return load_recipe(path)

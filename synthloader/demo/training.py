@@ -17,14 +17,14 @@ __all__ = ["MODEL", "fork_random_state", "make_model", "train"]
 
 MODEL = "ssdlite320_mobilenet_v3_large"
 
-LEARNING_RATE = 0.02
+LEARNING_RATE = 1e-3
 NUM_WARM_UP_STEPS = 5
 MAX_GRADIENT = 10.0
 
 
 def make_model(num_classes: int, /) -> torch.nn.Module:
     """The detector with random weights; nothing is downloaded."""
-    from torchvision.models.detection import ssdlite320_mobilenet_v3_large
+    from torchvision.models.detection import ssdlite320_mobilenet_v3_large  # type: ignore[import-untyped]
 
     model: torch.nn.Module = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=num_classes)
     return model
@@ -60,7 +60,7 @@ def train(
     loader = make_loader(mixed, sampler, num_workers=num_workers, seed=seed)
     with fork_random_state(seed):
         model = make_model(num_classes).train()
-        optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=4e-5)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
         while len(losses) < num_steps:
             for images, targets in loader:
                 for group in optimizer.param_groups:
@@ -90,7 +90,7 @@ def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Any,
     losses: dict[str, torch.Tensor] = model(list(images), list(targets))
     loss = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), MAX_GRADIENT)
     optimizer.step()
     return float(loss.detach())

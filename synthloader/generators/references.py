@@ -136,8 +136,10 @@ def read_image(file: Path, /) -> np.ndarray:
         FileNotFoundError: There is no such file.
         ValueError: It is not a whole image.
     """
-    content = np.fromfile(file, np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+    content = file.read_bytes()
+    # Older versions of OpenCV return the readable part of a JPEG that is cut short: no end mark after its last scan.
+    is_cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
+    image = None if is_cut or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         reject("references", "be whole images", str(file), "It is cut short, or of a format that OpenCV cannot read.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -66,6 +66,13 @@ def test_a_channel_that_does_not_vary_is_only_shifted(level: int) -> None:
     assert (made.image == made.image[0, 0]).all()
 
 
+def test_rounding_in_a_flat_picture_is_not_stretched_to_noise() -> None:
+    flat = np.full((30, 40, 3), 90, np.uint8)
+    flat[::7, ::7] = [91, 90, 90]
+    made = generate(ColorTransfer(references=[make_noise(1, 128, 50)]), Sample(flat))
+    assert np.ptp(made.image.astype(int), axis=(0, 1)).max() <= 6
+
+
 @pytest.mark.parametrize("reference", [make_noise(1), make_grey(make_noise(1, 200, 40))])
 def test_a_one_channel_picture_stays_one_and_takes_the_lightness(reference: Sample) -> None:
     source = make_grey(make_noise(0, 90, 15))
@@ -185,14 +192,25 @@ class TestErrors:
         )
         self.check(ValueError, message, [])
 
+    def check_file(self, file: Path) -> None:
+        message = (
+            f"references must be whole images, got references={str(file)!r}. "
+            f"It is cut short, or of a format that OpenCV cannot read."
+        )
+        self.check(ValueError, message, file.parent)
+
     @pytest.mark.parametrize("content", [b"", b"not an image"])
     def test_a_file_that_is_no_image(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "a.png").write_bytes(content)
-        message = (
-            f"references must be whole images, got references={str(tmp_path / 'a.png')!r}. "
-            f"It is cut short, or of a format that OpenCV cannot read."
-        )
-        self.check(ValueError, message, tmp_path)
+        self.check_file(tmp_path / "a.png")
+
+    @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+    @pytest.mark.parametrize("share", [0.3, 0.9])
+    def test_a_file_that_is_cut_short(self, tmp_path: Path, name: str, share: float) -> None:
+        write(tmp_path, name)
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: int(len(content) * share)])
+        self.check_file(tmp_path / name)
 
     def test_something_else(self) -> None:
         message = "references must be a folder, a list of image files, or samples, got references=3."

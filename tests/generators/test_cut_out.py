@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthloader.generators.cut_out import CutOut, cut_out, find_tight_box
+from synthloader.sample import Sample
+from synthloader.targets import Instances
 from tests.generators.pictures import make_classified, make_mask, make_picture, tight_box
 
 
@@ -62,6 +64,23 @@ def test_mirrored_twice_it_is_the_same() -> None:
 
 def test_a_target_without_masks_gives_nothing() -> None:
     assert cut_out(make_classified(0), 0, name="a", min_visible=0) is None
+
+
+def test_a_keypoint_under_an_object_in_front_is_hidden() -> None:
+    masks = np.zeros((2, 20, 20), bool)
+    masks[0, 2:12, 2:12] = True
+    masks[1, 4:6, 4:6] = True
+    boxes = np.array([[2, 2, 12, 12], [4, 4, 6, 6]], np.float32)
+    points = np.array([[[5, 5, 2], [9, 9, 2]], [[5, 5, 2], [0, 0, 0]]], np.float32)
+    sample = Sample(np.zeros((20, 20, 3), np.uint8), Instances(np.array([1, 2]), boxes, masks, points))
+    behind, in_front = (cut_out(sample, row, name="a", min_visible=0.2) for row in range(2))
+    assert behind is not None
+    assert in_front is not None
+    assert behind.keypoints is not None
+    assert in_front.keypoints is not None
+    assert behind.keypoints.tolist() == [[3, 3, 1], [7, 7, 2]]
+    assert in_front.keypoints.tolist() == [[1, 1, 2], [0, 0, 0]]
+    assert points[0, 0, 2] == 2
 
 
 def test_a_cut_out_holds_what_the_label_says() -> None:
