@@ -19,7 +19,7 @@ _MOST_WORKERS = 8
 
 
 def precompute(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file with the keys cache and variants.")],
+    recipe: Annotated[Path, typer.Argument(help="YAML file with the keys cache and variants.")],
     workers: Annotated[
         int | None,
         typer.Option(

@@ -19,7 +19,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def preview(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file.")],
+    recipe: Annotated[Path, typer.Argument(help="YAML file.")],
     out: Annotated[Path, typer.Option("--out", help="Image file to write: .png, .jpg or .webp.")] = Path("preview.png"),
     count: Annotated[int, typer.Option("--count", min=1, help="Number of sources.")] = 8,
     epoch: Annotated[int, typer.Option("--epoch", min=0, help="Show what the plan serves in this epoch.")] = 0,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,9 @@ class _Job:
     def write_recipe(self, photographs: Photographs, *, is_own: bool) -> Recipe:
         """Write the recipe that the rest of the demo follows, and say what it is about."""
         path = self.out / "recipe.yaml"
-        options = {"ratio": self.ratio, "variants": NUM_VARIANTS, "seed": self.seed}
-        real = write_recipe(path, photographs, with_masks=False, **options).source()
-        recipe = write_recipe(path, photographs, with_masks=bool(real.has_masks), **options)
+        write = partial(write_recipe, path, photographs, ratio=self.ratio, variants=NUM_VARIANTS, seed=self.seed)
+        real = write(with_masks=False).source()
+        recipe = write(with_masks=bool(real.has_masks))
         num_objects = sum(len(found) for found in real.coco.imgToAnns.values())
         what = "images of your own" if is_own else "photographs that scikit-image installs"
         self.say(f"Data      {len(real)} {what}: {num_objects} objects of {len(real.classes)} classes")
@@ -118,10 +119,10 @@ class _Job:
         generated = recipe.generated()
         with self._show(lambda: open_bar(len(generated), transient=True)) as show:
             made = precompute(generated, num_workers=self.num_workers, progress=show or False)
-        found = f", {made.cached} of them found in the cache" if made.cached else ""
+        found = ", all found in the cache" if made.cached and not made.generated else ""
         self.say(
-            f"Generate  {made.accepted} samples, {NUM_VARIANTS} versions of each image{found}, in {made.seconds:.1f} s;\n"
-            f"          {describe_rejections(made.rejected)}"
+            f"Generate  {made.accepted} samples, {NUM_VARIANTS} versions of each image{found},\n"
+            f"          in {made.seconds:.1f} s; {describe_rejections(made.rejected)}"
         )
         sheet = preview_generated(generated, count=NUM_PREVIEWED)
         cv2.imwrite(str(self.out / "preview.png"), sheet[:, :, ::-1])
@@ -152,7 +153,8 @@ class _Job:
             )
         self.say(
             f"Train     {len(losses)} steps of {MODEL} from scratch\n"
-            f"          in {time.perf_counter() - started:.0f} s: the loss goes from {losses[0]:.1f} to {losses[-1]:.1f}"
+            f"          in {time.perf_counter() - started:.0f} s; the loss went from "
+            f"{losses[0]:.1f} to {losses[-1]:.1f}"
         )
         return losses
 

@@ -58,7 +58,7 @@ def train(
     losses: list[float] = []
     sampler = MixedBatchSampler(mixed, batch_size, seed=seed)
     loader = make_loader(mixed, sampler, num_workers=num_workers, seed=seed)
-    with fork_random_state(seed):
+    with fork_random_state(seed), leave_processors(num_workers):
         model = make_model(num_classes).train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
         while len(losses) < num_steps:
@@ -84,6 +84,17 @@ def fork_random_state(seed: int, /) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
         yield
+
+
+@contextmanager
+def leave_processors(num_workers: int, /) -> Iterator[None]:
+    """Torch computes on the processors that the loader's workers leave; more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before - num_workers))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, images: Any, targets: Any) -> float:

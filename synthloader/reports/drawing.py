@@ -120,8 +120,6 @@ def _load_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _resize(image: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    if image.shape[:2] == size_hw:
-        return image.copy()
     shrinks = size_hw[0] < image.shape[0]
     resized: np.ndarray = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return resized
