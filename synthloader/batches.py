@@ -276,7 +276,8 @@ class _IndexIterator(Iterator[int]):
     def __next__(self) -> int:
         if self._inner is None:
             self._begin(self._clock.start())
-        index = next(self._inner)
+        inner: Any = self._inner
+        index = next(inner)
         self._yielded += 1
         return EpochIndex(int(index), epoch=self._epoch)
 

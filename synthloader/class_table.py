@@ -13,6 +13,8 @@ from synthloader.checks import check_choice
 __all__ = ["ClassTable", "share_out", "share_uses"]
 
 _GOLDEN = 0.6180339887498949
+_NUM_ADJUSTMENTS = 30
+_LEAST_LOAD = 1e-100
 
 
 class ClassTable:
@@ -113,79 +115,98 @@ class _Division:
     def __init__(self, holders: list[np.ndarray], needed: list[int], num_items: int, limit: int) -> None:
         sizes = np.array([len(items) for items in holders])
         self._needed = np.array(needed, np.int64)
-        self._num_items = num_items
         self._items = np.concatenate(holders)
         self._classes = np.repeat(np.arange(len(holders)), sizes)
-        self._starts = np.cumsum(sizes) - sizes
-        self._sizes = sizes
-        self._uses = self._divide(self._needed / sizes, min(limit, sum(needed)))
+        self._ranges = [slice(end - size, end) for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
+        # All entries, item after item, and where those of each item begin.
+        self._order = np.lexsort((self._classes, self._items))
+        self._starts = np.searchsorted(self._items[self._order], np.arange(num_items + 1))
+        self._uses = self._divide(sizes, min(limit, sum(needed)))
+        self._totals = np.bincount(self._classes, self._uses).astype(np.int64)
         self._is_exhausted = np.zeros(len(holders), np.bool_)
 
     def uses_of(self, place: int) -> np.ndarray:
-        return self._uses[self._starts[place] : self._starts[place] + self._sizes[place]]
+        return self._uses[self._ranges[place]]
 
     def fill(self, place: int) -> None:
         """Get a class what it lacks, as far as there is any."""
-        while (lack := int(self._needed[place] - self.uses_of(place).sum())) > 0:
-            path = self._find_path(place)
-            if not path:
+        while self._totals[place] < self._needed[place]:
+            paths = self._find_paths(place)
+            if not paths:
                 return
-            surplus = int(self.uses_of(path[-1]).sum() - self._needed[path[-1]])
-            steps = list(pairwise(path))
-            amount = min(lack, surplus, *(int(self._uses[self._find_movable(*step)].sum()) for step in steps))
-            for taker, giver in steps:
-                self._move(taker, giver, amount)
+            for path in paths:
+                lack = self._needed[place] - self._totals[place]
+                surplus = self._totals[path[-1]] - self._needed[path[-1]]
+                steps = list(pairwise(path))
+                amount = int(min(lack, surplus, *(self._uses[self._find_movable(*step)].sum() for step in steps)))
+                for taker, giver in steps:
+                    self._move(taker, giver, amount)
 
-    def _divide(self, loads: np.ndarray, limit: int) -> np.ndarray:
+    def _divide(self, sizes: np.ndarray, limit: int) -> np.ndarray:
         """Every item's uses in proportion to its classes' loads, rounded this way for one item and that for another."""
-        order = np.lexsort((self._classes, self._items))
-        items, loads = self._items[order], loads[self._classes[order]]
-        first = np.flatnonzero(np.diff(items, prepend=-1))
-        last = np.append(first[1:], len(items)) - 1
-        sums = np.cumsum(loads)
-        before = np.repeat(sums[first] - loads[first], last - first + 1)
-        whole = np.repeat(sums[last], last - first + 1) - before
-        ends = np.floor(limit * (sums - before) / whole + items * _GOLDEN % 1.0).astype(np.int64)
-        ends[last] = limit
-        ends = np.minimum(ends, limit)
+        items, classes = self._items[self._order], self._classes[self._order]
+        first = self._starts[:-1][np.diff(self._starts) > 0]
+        counts = np.diff(first, append=len(items))
+        loads, shares = self._needed / sizes, np.zeros(len(items))
+        for _ in range(_NUM_ADJUSTMENTS):  # Whoever lacks something asks for more.
+            asked = loads[classes]
+            shares = limit * asked / np.repeat(np.add.reduceat(asked, first), counts)
+            got = np.bincount(classes, shares, minlength=len(loads))
+            if (got >= self._needed).all():
+                break
+            loads *= np.maximum(self._needed / got, 1.0)
+            loads = np.maximum(loads / loads.max(), _LEAST_LOAD)
+        ends = np.cumsum(shares)
+        ends -= np.repeat(ends[first] - shares[first], counts)
+        ends = np.minimum(np.floor(ends + items * _GOLDEN % 1.0).astype(np.int64), limit)
+        ends[first + counts - 1] = limit
         uses = np.diff(ends, prepend=0)
         uses[first] = ends[first]
         result: np.ndarray = np.empty_like(uses)
-        result[order] = uses
+        result[self._order] = uses
         return result
 
-    def _find_path(self, place: int) -> list[int]:
-        """From a class that lacks uses over classes that can give some to one that has too many; empty for none."""
+    def _find_paths(self, place: int) -> list[list[int]]:
+        """From a class that lacks uses, over classes that can give some, to the nearest that have too many."""
         came_from, queue = {place: place}, [place]
         for taker in queue:
-            is_held = np.zeros(self._num_items, np.bool_)
-            is_held[self._items_of(taker)] = True
-            movable = np.bincount(self._classes, self._uses * is_held[self._items], minlength=len(self._sizes))
-            for giver in np.flatnonzero((movable > 0) & ~self._is_exhausted).tolist():
-                if giver in came_from:
-                    continue
-                came_from[giver] = taker
-                queue.append(giver)
-                if self.uses_of(giver).sum() > self._needed[giver]:
-                    path = [giver]
-                    while path[-1] != place:
-                        path.append(came_from[path[-1]])
-                    return path[::-1]
+            entries = self._find_beside(taker)
+            movable = np.bincount(self._classes[entries], self._uses[entries], minlength=len(self._needed))
+            movable[self._is_exhausted] = 0
+            found = [giver for giver in np.flatnonzero(movable > 0).tolist() if giver not in came_from]
+            came_from.update(dict.fromkeys(found, taker))
+            queue += found
+            rich = [giver for giver in found if self._totals[giver] > self._needed[giver]]
+            if rich:
+                return [_walk_back(came_from, giver) for giver in rich]
         self._is_exhausted[queue] = True  # Nobody who can only turn to these will ever get more.
         return []
 
-    def _items_of(self, place: int) -> np.ndarray:
-        return self._items[self._starts[place] : self._starts[place] + self._sizes[place]]
-
-    def _find_movable(self, taker: int, giver: int) -> np.ndarray:
-        """The giver's entries whose items the taker holds too."""
-        is_shared = np.isin(self._items_of(giver), self._items_of(taker))
-        entries: np.ndarray = self._starts[giver] + np.flatnonzero(is_shared)
+    def _find_beside(self, place: int) -> np.ndarray:
+        """The entries, of all classes, of the items that a class holds."""
+        items = self._items[self._ranges[place]]
+        starts, counts = self._starts[items], self._starts[items + 1] - self._starts[items]
+        before = np.cumsum(counts) - counts
+        entries: np.ndarray = self._order[np.repeat(starts - before, counts) + np.arange(int(counts.sum()))]
         return entries
 
+    def _find_movable(self, taker: int, giver: int) -> np.ndarray:
+        """The giver's entries of items that the taker holds too."""
+        entries = self._find_beside(taker)
+        movable: np.ndarray = entries[self._classes[entries] == giver]
+        return movable
+
     def _move(self, taker: int, giver: int, amount: int) -> None:
-        from_entries = self._find_movable(taker, giver)
-        moved = share_out(self._uses[from_entries], amount)
-        to_entries = self._starts[taker] + np.searchsorted(self._items_of(taker), self._items[from_entries])
-        self._uses[from_entries] -= moved
-        self._uses[to_entries] += moved
+        entries = self._find_movable(taker, giver)
+        moved = share_out(self._uses[entries], amount)
+        mine = self._ranges[taker]
+        self._uses[entries] -= moved
+        self._uses[mine.start + np.searchsorted(self._items[mine], self._items[entries])] += moved
+        self._totals[[giver, taker]] += [-amount, amount]
+
+
+def _walk_back(came_from: Mapping[int, int], place: int) -> list[int]:
+    path = [place]
+    while came_from[path[-1]] != path[-1]:
+        path.append(came_from[path[-1]])
+    return path[::-1]

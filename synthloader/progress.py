@@ -43,11 +43,11 @@ def open_bar(
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(compact=True),
-        TextColumn("left"),
+        TextColumn("{task.fields[left]}"),
         console=console,
         auto_refresh=False,
     )
-    task = bar.add_task("", total=total or None, rate="")
+    task = bar.add_task("", total=total or None, rate="", left="")
     view = _View(bar, task)
     with Live(view, console=console, refresh_per_second=8, transient=transient):
         yield view.update
@@ -98,7 +98,7 @@ class _View:
     def update(self, report: Any) -> None:
         self._report = report
         rate = f"{report.done / report.seconds:.1f}/s" if report.seconds > 0 else ""
-        self._bar.update(self._task, completed=report.done, total=report.total, rate=rate)
+        self._bar.update(self._task, completed=report.done, total=report.total, rate=rate, left="left" if rate else "")
 
     def __rich__(self) -> Group:
         report = self._report

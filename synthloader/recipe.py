@@ -72,8 +72,11 @@ def load_recipe(path: str | os.PathLike[str], /) -> Recipe:
         RecipeError: A key, a name, a value or a path is wrong; the message says the line and what is allowed.
 
     Example:
-        >>> recipe = load_recipe("recipe.yaml")  # doctest: +SKIP
-        >>> loader = DataLoader(recipe.mixed(transforms=to_float), batch_size=8)  # doctest: +SKIP
+        >>> lines = ["source: {format: coco, images: ., annotations: train.json}", "generator: color_transfer"]
+        >>> _ = Path("recipe.yaml").write_text("\\n".join([*lines, "plan: {add: 0.5}"]))
+        >>> _ = Path("train.json").write_text("{}")  # read when the dataset is first asked for
+        >>> load_recipe("recipe.yaml").plan
+        Add(ratio=0.5)
     """
     document = read_document(Path(path))
     document.refuse_others(_KEYS, "key")

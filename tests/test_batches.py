@@ -146,7 +146,7 @@ class TestMixedBatchSampler:
         ],
     )
     def test_wrong_arguments(self, options: dict[str, Any], message: str) -> None:
-        with pytest.raises(ValueError) as caught:  # noqa: PT011
+        with pytest.raises(ValueError) as caught:
             MixedBatchSampler(make_mix(), **{"batch_size": 4, **options})
         assert str(caught.value) == message
 

@@ -26,7 +26,9 @@ def run_rank(rank: int, folder: str, with_sampler: str) -> None:
     train = MixedDataset(real, GeneratedDataset(real, Shade()), ratio=0.5)
     options: Any = {"num_replicas": 2, "rank": rank}
     if with_sampler == "batches":
-        loader = DataLoader(train, batch_sampler=MixedBatchSampler(train, 3, **options), num_workers=1, collate_fn=keep_items)
+        loader = DataLoader(
+            train, batch_sampler=MixedBatchSampler(train, 3, **options), num_workers=1, collate_fn=keep_items
+        )
     else:
         sampler: Any = DistributedSampler(train, **options)
         sampler = EpochSampler(sampler, train) if with_sampler == "epochs" else sampler

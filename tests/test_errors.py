@@ -102,8 +102,9 @@ def _raise_at(index: int) -> None:
     raise GenerationError("no image", index=index, fingerprint="f", seed=2)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # Python 3.12 and newer
 def test_an_error_arrives_from_another_process() -> None:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with multiprocessing.get_context("fork").Pool(1) as pool:
         with pytest.raises(GenerationError) as caught:
             pool.apply(_raise_at, (5,))
         pool.close()
@@ -144,7 +145,7 @@ def test_an_extra_that_is_missing_is_named() -> None:
 # ---- notes
 
 
-class ErrorOfOldPython(Exception):
+class OldPythonError(Exception):
     """Like an exception of Python 3.10, which knows no notes."""
 
     def __getattribute__(self, name: str) -> Any:
@@ -153,7 +154,7 @@ class ErrorOfOldPython(Exception):
         return super().__getattribute__(name)
 
 
-@pytest.mark.parametrize("kind", [KeyError, ErrorOfOldPython, SystemExit])
+@pytest.mark.parametrize("kind", [KeyError, OldPythonError, SystemExit])
 def test_a_foreign_error_keeps_its_type_and_gains_a_note(kind: type[BaseException]) -> None:
     error = kind("a")
     before = str(error)
@@ -164,7 +165,7 @@ def test_a_foreign_error_keeps_its_type_and_gains_a_note(kind: type[BaseExceptio
     assert error.__notes__ == ["while generating index 17 with CopyPaste(seed=3)", "while reading item 3"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", [KeyError, ErrorOfOldPython])
+@pytest.mark.parametrize("kind", [KeyError, OldPythonError])
 def test_the_same_note_is_added_once(kind: type[Exception]) -> None:
     error = kind("a")
     for _ in range(3):

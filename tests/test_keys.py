@@ -96,6 +96,7 @@ def test_numpy_integers_give_the_keys_of_plain_ones() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_key_is_the_same_in_every_process() -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         (key,) = pool.map(_make_key_of, [PARTS])
@@ -188,8 +189,10 @@ def test_a_fingerprint_reads_as_its_docstring_says() -> None:
     )
 
 
-@given(one=st.dictionaries(st.sampled_from("abc"), contents_json := st.integers() | text | st.lists(text, max_size=3)),
-       other=st.dictionaries(st.sampled_from("abc"), contents_json))
+@given(
+    one=st.dictionaries(st.sampled_from("abc"), contents_json := st.integers() | text | st.lists(text, max_size=3)),
+    other=st.dictionaries(st.sampled_from("abc"), contents_json),
+)
 def test_fingerprints_are_equal_exactly_where_the_parameters_are(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert (make_fingerprint("A", 1, **one) == make_fingerprint("A", 1, **other)) == (one == other)
 
@@ -333,7 +336,7 @@ def test_notes_that_were_cut_anywhere_cost_time_and_never_a_wrong_stamp(data: st
         b"",
         b"\n\n",
         b"\xff\xfe\x00garbage\n",
-        b"5\nnull\n[]\n{}\n[1]\n\"abcd\"\n",
+        b'5\nnull\n[]\n{}\n[1]\n"abcd"\n',
         b'[["a"], 1, 1, "x"]\n[null, 1, 1, "x"]\n["a", null, 1, "x"]\n["a", [], 1, "x"]\n',
         b'["a", Infinity, 1, "x"]\n["a", NaN, 1, "x"]\n',
         b"[" * 100_000 + b"\n",

@@ -156,13 +156,13 @@ def time_to_bind(plan: Any, context: PlanContext) -> tuple[Any, float]:
     return layout, time.perf_counter() - start
 
 
-@pytest.mark.parametrize("plan", [Add(0.5), Add(3.0), Only()], ids=repr)
+@pytest.mark.parametrize("plan", [Add(0.5), Only()], ids=repr)
 def test_as_many_groups_as_photographs_have_sizes_are_no_burden(plan: Any) -> None:
     size = 200_000
     groups = np.arange(size) // 4
     layout, passed_s = time_to_bind(plan, PlanContext(size, (make_shape(size, groups, num_variants=4),)))
     assert passed_s < 20
-    assert layout.count_generated(0) == {"Add(ratio=0.5)": 100_000, "Add(ratio=3.0)": 600_000}.get(repr(plan), size)
+    assert layout.count_generated(0) == (100_000 if isinstance(plan, Add) else size)
     index = layout.find_generated(3, 777)
     assert len({int(groups[layout.draw(epoch, index).source]) for epoch in range(5) if layout.draw(epoch, index)}) == 1
 

@@ -464,13 +464,13 @@ class TestBadInput:
         ],
     )
     def test_arguments(self, options: dict[str, Any], message: str) -> None:
-        with pytest.raises(ValueError) as caught:  # noqa: PT011
+        with pytest.raises(ValueError) as caught:
             make_mix(**options)
         assert str(caught.value) == message
 
     def test_an_empty_dataset(self) -> None:
         message = "real must have at least one item, got real=0. The dataset is empty: check its paths and annotations."
-        with pytest.raises(ValueError) as caught:  # noqa: PT011
+        with pytest.raises(ValueError) as caught:
             MixedDataset([], ScenesDataset(3), ratio=0.5)
         assert str(caught.value) == message
 

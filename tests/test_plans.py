@@ -30,7 +30,9 @@ seeds = st.integers(-(2**63), 2**63)
 variants = st.none() | st.integers(1, 5)
 
 
-def make_shape(name: str = "generated", num_sources: int = 10, num_variants: int | None = None, **more: Any) -> SetShape:
+def make_shape(
+    name: str = "generated", num_sources: int = 10, num_variants: int | None = None, **more: Any
+) -> SetShape:
     groups = more.pop("groups", None)
     rows = more.pop("rows", None)
     if groups is not None:
@@ -56,7 +58,9 @@ def draw_shapes(draw: st.DrawFn, name: str, num_real: int, *, only_own: bool = F
 
 
 @st.composite
-def draw_contexts(draw: st.DrawFn, *, only_own: bool = False, num_sets: st.SearchStrategy[int] | None = None) -> PlanContext:
+def draw_contexts(
+    draw: st.DrawFn, *, only_own: bool = False, num_sets: st.SearchStrategy[int] | None = None
+) -> PlanContext:
     num_real = draw(sizes)
     names = NAMES[: draw(num_sets if num_sets is not None else st.integers(1, 3))]
     shapes = [draw(draw_shapes(name, num_real, only_own=only_own)) for name in names]
@@ -544,7 +548,9 @@ def test_balance_gives_every_class_exactly_what_it_lacks(bound: tuple[Balance, P
         for at, share in enumerate(divide(need, len(context.sets))):
             assert given_to[class_id, at] == share
     assert {draw.target_class for draw in draws} == set(missing)
-    assert layout.count_by_set(epoch) == [sum(draw.set_index == at for draw in draws) for at in range(len(context.sets))]
+    assert layout.count_by_set(epoch) == [
+        sum(draw.set_index == at for draw in draws) for at in range(len(context.sets))
+    ]
     assert plan.count_needed(context) == missing  # type: ignore[attr-defined]
 
 
@@ -715,7 +721,9 @@ def test_a_balance_that_needs_nothing_is_the_identity() -> None:
 
 
 @given(
-    parts=st.lists(st.sampled_from([Only(), Add(0), Replace(0.5), Replace.share(0.13), Replace(4)]), min_size=1, max_size=4),
+    parts=st.lists(
+        st.sampled_from([Only(), Add(0), Replace(0.5), Replace.share(0.13), Replace(4)]), min_size=1, max_size=4
+    ),
     gaps=st.lists(st.integers(1, 3), min_size=3, max_size=3),
     context=draw_contexts(only_own=True),
 )

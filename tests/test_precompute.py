@@ -181,6 +181,6 @@ def test_a_balance_plan_is_filled_for_each_class_it_aims_at(tmp_path: Path) -> N
 def test_what_it_needs(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     write_coco(tmp_path, 3)
     real = CocoDataset(tmp_path / "images", tmp_path / "annotations.json")
-    with pytest.raises(ValueError) as caught:  # noqa: PT011
+    with pytest.raises(ValueError) as caught:
         precompute(GeneratedDataset(real, Shade(), **options))
     assert str(caught.value) == message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
@@ -51,11 +50,10 @@ class Format:
 
 
 @pytest.fixture(autouse=True)
-def _empty_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _empty_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_ADAPTERS", [])
     monkeypatch.setattr(registry, "_PLUGINS", {})
     monkeypatch.setattr(registry, "entry_points", lambda *, group: EntryPoints([]))
-    yield
 
 
 def announce(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:

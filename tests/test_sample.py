@@ -223,7 +223,9 @@ def test_an_edit_keeps_what_the_origin_says_already() -> None:
     assert (made.origin.attempt, made.origin.seed, made.origin.scores) == (1, 9, {"MinBox": 0.5})
 
 
-@given(steps=st.lists(st.tuples(regions, st.lists(st.sampled_from(["a", "b", "c"]), max_size=2)), min_size=1, max_size=4))
+@given(
+    steps=st.lists(st.tuples(regions, st.lists(st.sampled_from(["a", "b", "c"]), max_size=2)), min_size=1, max_size=4)
+)
 def test_several_edits_name_the_union_of_their_regions_and_all_that_was_drawn(
     steps: list[tuple[np.ndarray | None, list[str]]],
 ) -> None:

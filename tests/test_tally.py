@@ -166,7 +166,7 @@ def test_counting_takes_a_microsecond_or_two() -> None:
 # ---- workers of loaders
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("start_method", ["fork", "spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_all_that_workers_served_is_counted(start_method: str) -> None:
     dataset = Counting()
     served = read_once(dataset, start_method=start_method)
@@ -251,7 +251,7 @@ def count_here(pipe: Any, tally: Tally, times: int) -> None:
     pipe.close()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_process_that_is_nobodys_worker_is_counted_too(method: str) -> None:
     tally = Tally()
     tally.add("all")
@@ -316,7 +316,7 @@ def be_a_rank(pipe: Any, dataset: Counting, epoch: int) -> None:
     pipe.close()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_a_rank_that_was_handed_the_dataset_counts_for_itself(method: str) -> None:
     # As torch.multiprocessing.spawn(train, args=(dataset,)) does: summed over ranks, nothing may be counted twice.
     dataset = Counting(10)
@@ -354,7 +354,9 @@ def _save_and_load(tally: Tally) -> Tally:
 
 
 @pytest.mark.parametrize(
-    "duplicate", [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy, _save_and_load], ids=["pickle", "deep", "save"]
+    "duplicate",
+    [lambda one: pickle.loads(pickle.dumps(one)), copy.deepcopy, _save_and_load],
+    ids=["pickle", "deep", "save"],
 )
 def test_a_plain_copy_takes_the_counts_along_and_then_counts_for_itself(duplicate: Any) -> None:
     dataset = Counting(8)
@@ -378,6 +380,7 @@ def read_a_pickle(pipe: Any, content: bytes) -> None:
     pipe.close()
 
 
+@pytest.mark.slow
 def test_a_pickle_can_be_read_in_another_process() -> None:
     tally = Tally()
     tally.add("all", 3)

@@ -131,7 +131,11 @@ def test_boxes_without_an_area_and_beyond_any_image_are_boxes(box: list[float]) 
             TypeError,
             "class_ids must have dtype int64, got class_ids=dtype('int32').",
         ),
-        ({"class_ids": np.zeros((3, 1), np.int64)}, ValueError, "class_ids must have shape (any), got class_ids=(3, 1)."),
+        (
+            {"class_ids": np.zeros((3, 1), np.int64)},
+            ValueError,
+            "class_ids must have shape (any), got class_ids=(3, 1).",
+        ),
         (
             {"boxes": np.zeros((2, 4), np.float32)},
             ValueError,
@@ -167,7 +171,11 @@ def test_boxes_without_an_area_and_beyond_any_image_are_boxes(box: list[float]) 
             TypeError,
             "masks must have dtype bool, got masks=dtype('uint8').",
         ),
-        ({"masks": np.zeros((2, 5, 6), np.bool_)}, ValueError, "masks must have shape (3, any, any), got masks=(2, 5, 6)."),
+        (
+            {"masks": np.zeros((2, 5, 6), np.bool_)},
+            ValueError,
+            "masks must have shape (3, any, any), got masks=(2, 5, 6).",
+        ),
         (
             {"keypoints": np.zeros((3, 2, 2), np.float32)},
             ValueError,
@@ -302,6 +310,6 @@ def test_targets_survive_copies_and_pickles(duplicate: Any) -> None:
 
 def test_targets_are_compared_by_identity() -> None:
     target = make_instances()
-    assert target == target  # noqa: PLR0124
+    assert target == target
     assert target != make_instances()
     assert len({target, make_instances()}) == 2

@@ -21,8 +21,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 def preview(
     recipe: Annotated[Path, typer.Argument(help="YAML file.")],
     out: Annotated[Path, typer.Option("--out", help="Image file to write: .png, .jpg or .webp.")] = Path("preview.png"),
-    count: Annotated[int, typer.Option("--count", min=1, help="Number of sources.")] = 8,
-    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Show what the plan serves in this epoch.")] = 0,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many generated samples.")] = 8,
+    epoch: Annotated[int, typer.Option("--epoch", min=0, help="Show what the plan serves from this epoch on.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Draw sources beside what is generated from them: boxes, masks, class names, verdicts.
@@ -41,15 +41,15 @@ def preview(
     sheet = preview_generated(loaded.generated(), positions)
     write_image(out, sheet)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "sources": len(positions), "size_hw": sheet.shape[:2]}, indent=2))
+        typer.echo(json.dumps({"out": str(out), "count": len(positions), "size_hw": sheet.shape[:2]}, indent=2))
     else:
-        typer.echo(f"{out}: {len(positions)} sources beside what is generated from them")
+        typer.echo(f"{out}: {len(positions)} generated samples beside their sources")
 
 
 def find_positions(recipe: Recipe, count: int, epoch: int) -> list[tuple[int, int, int | None]]:
-    """(source, variant, target class) of what the plan serves in an epoch, evenly spread over it.
+    """(source, variant, target class) of what the plan serves in an epoch, evenly spread over it, and in those after it.
 
-    Without a plan, or where it generates nothing in this epoch: sources evenly spread, with another variant each epoch.
+    Without a plan, or where it generates nothing: sources evenly spread, with another variant each epoch.
     """
     from synthloader.epoch_index import EpochIndex
     from synthloader.reports.preview import spread_positions
@@ -57,14 +57,14 @@ def find_positions(recipe: Recipe, count: int, epoch: int) -> list[tuple[int, in
     generated = recipe.generated()
     if recipe.plan is not None:
         mixed = recipe.mixed()
-        size = mixed.count_generated(epoch)
-        places = [mixed.find_generated(epoch, at) for at, _, _ in spread_positions(size, count)]
-        draws = [mixed.draw(EpochIndex(place, epoch=epoch)) for place in places]
-        found = [
-            (draw.source, draw.variant or 0, draw.target_class)
-            for draw in draws
-            if draw is not None and draw.variant is not None
-        ]
+        found: list[tuple[int, int, int | None]] = []
+        for later in range(epoch, epoch + count):
+            size = mixed.count_generated(later)
+            places = [mixed.find_generated(later, at) for at, _, _ in spread_positions(size, count - len(found))]
+            draws = [mixed.draw(EpochIndex(place, epoch=later)) for place in places]
+            found += [
+                (draw.source, draw.variant, draw.target_class) for draw in draws if draw and draw.variant is not None
+            ]
         if found:
             return found
     variant = epoch if generated.variants is None else epoch % generated.variants

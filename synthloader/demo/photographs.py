@@ -15,6 +15,11 @@ __all__ = ["Photographs", "find_coco", "find_installed"]
 SECOND_VIEW = "motorcycle_right.png"
 """The other half of a stereo pair: nearly the same picture, which would teach nothing more."""
 
+MOST_IMAGES = 200
+FEWEST_IMAGES = 8
+MOST_PIXELS = 150_000_000
+"""Of all images together, so that four versions of each, uncompressed, take less than 2 GB."""
+
 
 class Photographs(NamedTuple):
     """Images and their annotations on disk.
@@ -22,10 +27,12 @@ class Photographs(NamedTuple):
     Attributes:
         images: Folder that the names in the annotations are relative to.
         annotations: COCO JSON file.
+        num_found: How many images there were, of which the file may name some.
     """
 
     images: Path
     annotations: Path
+    num_found: int
 
 
 def find_installed(out: Path, /) -> Photographs:
@@ -43,17 +50,21 @@ def find_installed(out: Path, /) -> Photographs:
         )
     images = Path(next(iter(folders))) / "data"
     text = (resources.files("synthloader.demo") / "annotations.json").read_text(encoding="utf-8")
-    chosen = _leave_out(json.loads(text), SECOND_VIEW)
+    content = json.loads(text)
+    chosen = {record["id"] for record in content["images"] if record["file_name"] != SECOND_VIEW}
     annotations = out / "annotations.json"
-    annotations.write_text(json.dumps(chosen, indent=1), encoding="utf-8")
-    return Photographs(images, annotations)
+    annotations.write_text(json.dumps(_select(content, chosen), indent=1), encoding="utf-8")
+    return Photographs(images, annotations, len(chosen))
 
 
-def find_coco(data: Path, /) -> Photographs:
+def find_coco(data: Path, out: Path, /) -> Photographs:
     """Images and annotations below a COCO folder, by what such folders are usually called.
+
+    Of a large dataset some images, evenly spread, are enough: annotations of these alone are written to `out`.
 
     Args:
         data: The folder, or the annotation file itself where the folder has several.
+        out: Folder to write to.
 
     Raises:
         FileNotFoundError: There is no such folder, no annotation file in it, or no folder with the images.
@@ -62,22 +73,36 @@ def find_coco(data: Path, /) -> Photographs:
     if not data.exists():
         raise FileNotFoundError(f"--data must name a folder that exists, got {data}.")
     annotations = data if data.is_file() else _find_annotations(data)
-    name = _read_first_name(annotations)
+    content = _read_content(annotations)
+    name = content["images"][0]["file_name"]
     for folder in _list_image_folders(data, annotations):
         if (folder / name).is_file():
-            return Photographs(folder.absolute(), annotations.absolute())
+            some = _write_some(content, annotations.absolute(), out)
+            return Photographs(folder.absolute(), some, len(content["images"]))
     raise FileNotFoundError(
         f"the images of {annotations} were not found: no folder near it holds {name!r}, the first one that it names. "
         f"Put them into a folder images beside it."
     )
 
 
-def _leave_out(content: dict[str, Any], file_name: str) -> dict[str, Any]:
-    gone = {record["id"] for record in content["images"] if record["file_name"] == file_name}
+def _write_some(content: dict[str, Any], annotations: Path, out: Path) -> Path:
+    """The annotation file itself, or one of fewer images where all of them would take too long or too much room."""
+    records = content["images"]
+    num_pixels = sum(int(record.get("width", 0)) * int(record.get("height", 0)) for record in records) / len(records)
+    most = min(MOST_IMAGES, max(FEWEST_IMAGES, int(MOST_PIXELS / max(1.0, num_pixels))))
+    if len(records) <= most:
+        return annotations
+    chosen = {records[at * len(records) // most]["id"] for at in range(most)}
+    path = out / "annotations.json"
+    path.write_text(json.dumps(_select(content, chosen)), encoding="utf-8")
+    return path
+
+
+def _select(content: dict[str, Any], image_ids: set[Any]) -> dict[str, Any]:
     return {
         **content,
-        "images": [record for record in content["images"] if record["id"] not in gone],
-        "annotations": [entry for entry in content["annotations"] if entry["image_id"] not in gone],
+        "images": [record for record in content["images"] if record["id"] in image_ids],
+        "annotations": [entry for entry in content["annotations"] if entry["image_id"] in image_ids],
     }
 
 
@@ -97,15 +122,19 @@ def _find_annotations(data: Path) -> Path:
     )
 
 
-def _read_first_name(annotations: Path) -> str:
+def _read_content(annotations: Path) -> dict[str, Any]:
+    """The file's content, as far as it is looked at here; `CocoDataset` checks the rest."""
     try:
-        content = json.loads(annotations.read_text(encoding="utf-8"))
-        return str(content["images"][0]["file_name"])
+        content: dict[str, Any] = json.loads(annotations.read_text(encoding="utf-8"))
+        parts = [*content["images"], *content["annotations"]]
+        if all(isinstance(part, dict) for part in parts) and isinstance(content["images"][0]["file_name"], str):
+            return content
     except (ValueError, KeyError, IndexError, TypeError):
-        raise ValueError(
-            f"{annotations} is no COCO annotation file: it should be JSON with lists images, annotations and "
-            f"categories, and at least one image with a file_name."
-        ) from None
+        pass
+    raise ValueError(
+        f"{annotations} is no COCO annotation file: it should be JSON with lists images, annotations and categories, "
+        f"and at least one image with a file_name."
+    )
 
 
 def _list_image_folders(data: Path, annotations: Path) -> list[Path]:

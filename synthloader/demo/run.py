@@ -76,7 +76,7 @@ def run_demo(
     )
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    recipe = job.write_recipe(find_installed(out) if data is None else find_coco(data), is_own=data is not None)
+    recipe = job.write_recipe(find_installed(out) if data is None else find_coco(data, out), is_own=data is not None)
     made = job.generate(recipe)
     mixed = job.mix(recipe)
     losses = job.train(mixed)
@@ -109,7 +109,8 @@ class _Job:
         recipe = write(with_masks=bool(real.has_masks))
         num_objects = sum(len(found) for found in real.coco.imgToAnns.values())
         what = "images of your own" if is_own else "photographs that scikit-image installs"
-        self.say(f"Data      {len(real)} {what}: {num_objects} objects of {len(real.classes)} classes")
+        number = f"{len(real)} of {photographs.num_found}" if len(real) < photographs.num_found else f"{len(real)}"
+        self.say(f"Data      {number} {what}: {num_objects} objects of {len(real.classes)} classes")
         if not real.has_masks:
             self.say("          They have boxes and no masks, so nothing can be cut out and pasted: colours only.")
         return recipe

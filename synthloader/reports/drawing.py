@@ -28,6 +28,9 @@ PALETTE: tuple[Color, ...] = (
 )
 """Seven colours that colour-blind readers tell apart. Source: Okabe and Ito 2008, "Color Universal Design"."""
 
+MANY_LABELS = 12
+"""Above this many, names are written smaller."""
+
 _MASK_OPACITY = 0.32
 
 
@@ -37,7 +40,7 @@ def draw_sample(
     """The image with its label drawn in; lines and letters follow the size of the picture.
 
     Generated instances (the attribute `generated`) have a white rim around their boxes. Where names would lie
-    on each other, the later ones are left out: the colour says the class.
+    on each other, some are left out: the colour says the class.
 
     Args:
         sample: Any sample; without a target it is the image alone.
@@ -175,18 +178,22 @@ def _draw_keypoints(canvas: np.ndarray, keypoints: np.ndarray, scale_xy: np.ndar
 
 
 def _draw_labels(canvas: np.ndarray, boxes: np.ndarray, labels: list[str], colors: list[Color]) -> np.ndarray:
-    """Each name above its box, or inside, or below it: wherever it lies on no other name; else it is left out."""
+    """Each name above its box, or inside, or below it: wherever it lies on no other name; else it is left out.
+
+    Names that occur seldom have the first choice, then those of small boxes.
+    """
     height, width = canvas.shape[:2]
-    size = _letter_size(canvas)
+    size = round(_letter_size(canvas) * (0.8 if len(labels) > MANY_LABELS else 1.0))
+    pad = max(1, size // 5)
     taken: list[tuple[int, int, int, int]] = []
-    for box, text, color in reversed(list(zip(boxes.tolist(), labels, colors, strict=True))):
-        text_width, text_height = measure_text(text, size)
-        text_width, text_height = text_width + 2 * (size // 5), text_height + 2 * (size // 5)
-        left = max(0, min(box[0], width - text_width - 1))
-        for top in (box[1] - text_height, box[1], box[3] - text_height, box[3]):
-            spot = (left, top, left + text_width, top + text_height)
-            if top >= 0 and spot[3] < height and not any(_overlap(spot, other) for other in taken):
-                canvas = draw_text(canvas, text, (left, top), size, back=color)
+    for row in sorted(range(len(labels)), key=lambda row: (labels.count(labels[row]), -row)):
+        text_width, text_height = (side + 2 * pad for side in measure_text(labels[row], size))
+        left, top, _, bottom = boxes[row].tolist()
+        left = max(0, min(left, width - text_width - 1))
+        for place in (top - text_height, top, bottom - text_height, bottom):
+            spot = (left, place, left + text_width, place + text_height)
+            if place >= 0 and spot[3] < height and not any(_overlap(spot, other) for other in taken):
+                canvas = draw_text(canvas, labels[row], (left, place), size, back=colors[row])
                 taken.append(spot)
                 break
     return canvas

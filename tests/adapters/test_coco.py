@@ -200,9 +200,7 @@ class TestFiles:
     """Faults of the image files: found when the dataset is made where that is cheap, else when the image is read."""
 
     def make_of(self, folder: Path, name: str, **fields: Any) -> CocoDataset:
-        return make(
-            folder, images=[{"id": 7, "file_name": name, "width": 64, "height": 48, **fields}], annotations=[]
-        )
+        return make(folder, images=[{"id": 7, "file_name": name, "width": 64, "height": 48, **fields}], annotations=[])
 
     def test_missing_files_are_found_at_once(self, folder: Path) -> None:
         (folder / "a.png").unlink()
@@ -226,7 +224,9 @@ class TestFiles:
     def test_paths_may_wander_inside_the_root(self, folder: Path) -> None:
         assert self.make_of(folder, "./more/../a.png")[0][0].shape == (3, 48, 64)
 
-    @pytest.mark.parametrize(("name", "keep"), [("cut.jpg", 0.5), ("cut.jpg", 0.98), ("cut.png", 0.6), ("cut.bmp", 0.5)])
+    @pytest.mark.parametrize(
+        ("name", "keep"), [("cut.jpg", 0.5), ("cut.jpg", 0.98), ("cut.png", 0.6), ("cut.bmp", 0.5)]
+    )
     def test_a_file_that_is_cut_short_is_never_served(self, folder: Path, name: str, keep: float) -> None:
         PIL.Image.fromarray(PIXELS).save(folder / name)
         content = (folder / name).read_bytes()

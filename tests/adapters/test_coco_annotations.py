@@ -54,7 +54,8 @@ JSON = st.recursive(
 @given(fields=st.lists(st.dictionaries(st.text(max_size=6), JSON, max_size=4), min_size=1, max_size=3))
 def test_whatever_an_annotation_holds_comes_back(fields: list[dict[str, Any]]) -> None:
     annotations = [
-        {**extra, **make_annotation(number + 1, [4.0 * number + 2, 5.1, 7.3, 9.7])} for number, extra in enumerate(fields)
+        {**extra, **make_annotation(number + 1, [4.0 * number + 2, 5.1, 7.3, 9.7])}
+        for number, extra in enumerate(fields)
     ]
     sample, _ = read(copy.deepcopy(annotations))
     back = write(sample)
@@ -168,7 +169,10 @@ def test_a_pasted_annotation_keeps_its_id_and_gets_the_image_of_the_source() -> 
             attributes=columns,
         )
     )  # fmt: skip
-    assert ADAPTER.from_sample(pasted, like=(IMAGE, []))[1] == [make_annotation(1, [2, 3, 5, 6]), {**donor, "image_id": 7}]
+    assert ADAPTER.from_sample(pasted, like=(IMAGE, []))[1] == [
+        make_annotation(1, [2, 3, 5, 6]),
+        {**donor, "image_id": 7},
+    ]
 
 
 @pytest.mark.parametrize(("stated", "known"), [(None, -1), (5, 5)])
@@ -219,7 +223,11 @@ def test_tuples_and_arrays_in_annotations_come_back() -> None:
 
 
 def test_dropping_takes_whole_annotations() -> None:
-    annotations = [make_annotation(1, [2, 3, 0, 6]), make_annotation(2, [9, 9, 5, 6]), make_annotation(3, [60, 9, 9, 6])]
+    annotations = [
+        make_annotation(1, [2, 3, 0, 6]),
+        make_annotation(2, [9, 9, 5, 6]),
+        make_annotation(3, [60, 9, 9, 6]),
+    ]
     adapter = DetectionAdapter(bad_boxes="drop")
     sample = adapter.to_sample((IMAGE, annotations), index=0)
     one, two = adapter.from_sample(sample, like=(IMAGE, []))[1]

@@ -414,7 +414,10 @@ def test_wrong_targets_are_refused_with_index_and_remedy(
             (IMAGE, "cat"),
             "dataset[2][1] must be a dict with 'boxes' and 'labels', or a list of annotations, got dataset[2][1]='cat'.",
         ),
-        ((IMAGE, 1, 2), "the form of dataset[2] must be (image, target), got the form of dataset[2]='(Tensor, int, int)'."),
+        (
+            (IMAGE, 1, 2),
+            "the form of dataset[2] must be (image, target), got the form of dataset[2]='(Tensor, int, int)'.",
+        ),
         (
             (IMAGE, ["cat"]),
             "dataset[2][1] must be a list of COCO annotations, got dataset[2][1]=['cat'].",
@@ -453,7 +456,11 @@ def test_an_adapter_that_saw_no_items_refuses_to_guess() -> None:
             TypeError,
             "instance_fields must be a list or tuple, got instance_fields='difficult'. Give a list of names.",
         ),
-        ({"instance_fields": [3]}, TypeError, "instance_fields must be a str, got instance_fields=3. Give a list of names."),
+        (
+            {"instance_fields": [3]},
+            TypeError,
+            "instance_fields must be a str, got instance_fields=3. Give a list of names.",
+        ),
         (
             {"instance_fields": ["boxes"]},
             ValueError,

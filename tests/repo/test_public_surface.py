@@ -12,6 +12,9 @@ import synthloader
 from tests.golden.public_surface import list_public_modules
 from tests.golden.regenerate import list_golden_files
 
+# Packages that are imported for the first time may draw from the global random state.
+pytestmark = pytest.mark.uses_global_rng
+
 HINT = "Where that is meant, run `python -m tests.golden.regenerate` and look at the difference."
 
 

@@ -32,6 +32,8 @@ NEVER_CALLED = {
     r"yaml\.(load|load_all|full_load|unsafe_load|Loader|UnsafeLoader)": "Load YAML with a safe loader.",
     r"eval|exec|os\.system": "Nothing that was read is ever run.",
 }
+# The demo is a program of its own, and puts the number back.
+ALLOWED = {("synthloader.demo.training", "torch.set_num_threads")}
 # The one way to make a random generator lies in synthloader/seeds.py.
 MAKES_GENERATORS = re.compile(r"(.*\.)?(default_rng|Philox|PCG64|PCG64DXSM|SFC64|MT19937|RandomState|SeedSequence)")
 
@@ -57,7 +59,7 @@ def find_in_call(module: Module, node: ast.Call) -> Iterator[str]:
     """Yield every breach of the rules in one call."""
     called = ast.unparse(node.func)
     for pattern, remedy in NEVER_CALLED.items():
-        if re.fullmatch(pattern, called):
+        if re.fullmatch(pattern, called) and (module.name, called) not in ALLOWED:
             yield f"{module.at(node)}: calls {called}. {remedy}"
     if MAKES_GENERATORS.fullmatch(called) and module.name != "synthloader.seeds":
         yield f"{module.at(node)}: calls {called}. The one way to make a generator is synthloader.seeds."
@@ -75,6 +77,7 @@ def test_the_library_keeps_the_rules() -> None:
     assert not breaches, "\n".join(breaches)
 
 
+@pytest.mark.uses_global_rng  # packages that are imported for the first time may draw
 def test_everything_public_has_a_docstring() -> None:
     bare = [
         name
