@@ -62,7 +62,7 @@ _KEYS = (
 
 
 def load_recipe(path: str | os.PathLike[str], /) -> Recipe:
-    """Read and check a recipe. Datasets and caches are opened when they are first asked for.
+    r"""Read and check a recipe. Datasets and caches are opened when they are first asked for.
 
     Args:
         path: The YAML file.
@@ -73,7 +73,7 @@ def load_recipe(path: str | os.PathLike[str], /) -> Recipe:
 
     Example:
         >>> lines = ["source: {format: coco, images: ., annotations: train.json}", "generator: color_transfer"]
-        >>> _ = Path("recipe.yaml").write_text("\\n".join([*lines, "plan: {add: 0.5}"]))
+        >>> _ = Path("recipe.yaml").write_text("\n".join([*lines, "plan: {add: 0.5}"]))
         >>> _ = Path("train.json").write_text("{}")  # read when the dataset is first asked for
         >>> load_recipe("recipe.yaml").plan
         Add(ratio=0.5)

@@ -91,7 +91,7 @@ class Place:
         if self.is_empty:
             return {}
         if not self.is_mapping:
-            self.fail(f"{self.way} must be a mapping of {what}, got {show_value(self.value)}.")
+            self.fail(f"{self.way or 'the recipe'} must be a mapping of {what}, got {show_value(self.value)}.")
         found = {}
         for key, value in self.pairs():
             name = key.value

@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tests.guards import GlobalRandomState, Surroundings, no_network
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("synthloader", deadline=None)
+settings.load_profile("synthloader")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("SYNTHLOADER_SHARED") or ROOT.parent / "shared")

@@ -741,6 +741,7 @@ def test_a_schedule_gives_in_every_epoch_what_its_plan_gives(
         assert layout.count_by_set(epoch) == alone.count_by_set(epoch)
         check_enumeration(layout, epoch)
     check_next(layout, context, gaps[0], 16)
+    assert [layout.find_real_source(0, index) for index in range(layout.length)] == [*range(layout.length)]
     assert layout.length == context.num_real
 
 

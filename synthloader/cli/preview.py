@@ -27,7 +27,7 @@ def preview(
 ) -> None:
     """Draw sources beside what is generated from them: boxes, masks, class names, verdicts.
 
-    Rejected candidates are shown too, with the reason. Nothing is written to the cache.
+    Rejected candidates are shown too, with the reason. No sample is put into the cache.
 
     Example: synthloader preview recipe.yaml --out sheet.png --count 12
     """
@@ -47,7 +47,7 @@ def preview(
 
 
 def find_positions(recipe: Recipe, count: int, epoch: int) -> list[tuple[int, int, int | None]]:
-    """(source, variant, target class) of what the plan serves in an epoch, evenly spread over it, and in those after it.
+    """(source, variant, target class) of what the plan serves from an epoch on, evenly spread over each.
 
     Without a plan, or where it generates nothing: sources evenly spread, with another variant each epoch.
     """

@@ -47,7 +47,7 @@ def preview_generated(
 ) -> np.ndarray:
     """A contact sheet: each source beside every candidate that was made of it, with the verdict.
 
-    Nothing is written to the dataset's cache.
+    No sample is put into the dataset's cache.
 
     Args:
         generated: What makes the samples.
@@ -137,7 +137,7 @@ def _make_tile(
 ) -> Tile:
     aimed = "" if target_class is None else f", for {names.get(target_class, target_class)}"
     title = f"{_describe(generated.given_generator)}{aimed}"
-    again = f", attempt {candidate.attempt + 1} of {generated.attempts}" if candidate.attempt else ""
+    again = f", attempt {candidate.attempt + 1}" if candidate.attempt else ""
     again = f" (variant {variant}{again})"
     if candidate.sample is None:
         image = _draw(before.replace(target=None), names, tile_hw)

@@ -1,0 +1,120 @@
+"""Drawing: every kind of label is seen, and nothing is changed that was given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from synthloader.reports import draw_sample
+from synthloader.reports.drawing import PALETTE, draw_text, find_color, measure_text
+from synthloader.sample import Origin, Sample
+from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
+from tests.scenes import draw_scene
+
+SIZE_HW = (120, 160)
+
+
+def make_instances(**options: Any) -> Instances:
+    scene = draw_scene(1, num_objects=2, size_hw=SIZE_HW)
+    return Instances(scene["labels"], scene["boxes"], **options)
+
+
+def make_masks() -> np.ndarray:
+    return draw_scene(1, num_objects=2, size_hw=SIZE_HW)["masks"].astype(bool)
+
+
+def make_sample(target: Target | None, **options: Any) -> Sample:
+    return Sample(np.full((*SIZE_HW, 3), 128, np.uint8), target, **options)
+
+
+SEMANTIC = np.zeros(SIZE_HW, np.int32)
+SEMANTIC[20:60, 20:90], SEMANTIC[80:100, 20:90], SEMANTIC[:5] = 1, 2, 255
+TARGETS = {
+    "boxes": make_instances(),
+    "masks": make_instances(masks=make_masks()),
+    "keypoints": make_instances(keypoints=np.array([[[30, 40, 2], [50, 60, 1]], [[0, 0, 0], [70, 80, 2]]], np.float32)),
+    "crowd": make_instances(crowd=np.array([True, False])),
+    "class": ClassLabel(2),
+    "semantic": SemanticMask(SEMANTIC),
+}
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("size_hw", [None, (60, 80), (301, 399)])
+def test_every_kind_of_label_is_seen(kind: str, size_hw: tuple[int, int] | None) -> None:
+    sample = make_sample(TARGETS[kind])
+    before = sample.image.copy()
+    drawn = draw_sample(sample, {1: "disc", 2: "coin", 3: "cell"}, size_hw=size_hw)
+    bare = draw_sample(make_sample(None), size_hw=size_hw)
+    assert drawn.shape == (*(size_hw or SIZE_HW), 3)
+    assert drawn.dtype == np.uint8
+    assert (drawn != bare).any(axis=2).mean() > 0.005
+    assert np.array_equal(sample.image, before)
+    assert not np.shares_memory(drawn, sample.image)
+
+
+def test_without_a_label_it_is_the_image() -> None:
+    sample = make_sample(None)
+    assert np.array_equal(draw_sample(sample), sample.image)
+
+
+def test_no_instances_and_one_that_is_covered_completely() -> None:
+    none = Instances(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+    assert np.array_equal(draw_sample(make_sample(none)), make_sample(None).image)
+    empty = Instances(np.array([1]), np.array([[5, 5, 5, 5]], np.float32), masks=np.zeros((1, *SIZE_HW), bool))
+    assert draw_sample(make_sample(empty)).shape == (*SIZE_HW, 3)
+
+
+def test_a_mask_is_tinted_with_the_colour_of_its_class_and_lets_the_picture_through() -> None:
+    target = make_instances(masks=make_masks())
+    names = {1: "disc", 2: "coin", 3: "cell"}
+    drawn = draw_sample(make_sample(target), names)
+    row, column = (int(value) for value in np.argwhere(make_masks()[0]).mean(axis=0))
+    color = np.array(find_color(int(target.class_ids[0]), names))
+    assert np.allclose(drawn[row, column], 128 * 0.68 + color * 0.32, atol=1)
+
+
+def test_generated_instances_have_a_white_rim() -> None:
+    plain = make_instances(attributes={"generated": np.array([False, True])})
+    real, made = make_sample(plain), make_sample(plain, origin=Origin())
+    white = (255, 255, 255)
+    assert (draw_sample(made) == white).all(axis=2).sum() > (draw_sample(real) == white).all(axis=2).sum() + 50
+
+
+def test_a_name_that_occurs_once_is_written_before_the_many_others() -> None:
+    boxes = np.array(
+        [[20, 20, 140, 110], *[[x, y, x + 14, y + 14] for x in range(20, 120, 16) for y in (20, 60)]], "f4"
+    )
+    class_ids = np.array([1] + [2] * (len(boxes) - 1))
+    names = {1: "tray", 2: "coin"}
+    drawn = draw_sample(make_sample(Instances(class_ids, boxes)), names)
+    color = find_color(1, names)
+    width, height = measure_text("tray", 11)
+    area = (drawn[5:40, 15:80] == color).all(axis=2).sum()
+    assert area > 0.4 * width * height
+
+
+def test_colours_are_told_apart_and_follow_the_order_of_the_ids() -> None:
+    names = {class_id: str(class_id) for class_id in (3, 7, 20)}
+    assert [find_color(class_id, names) for class_id in (3, 7, 20)] == list(PALETTE[:3])
+    many = {class_id: "" for class_id in range(28)}
+    assert len({find_color(class_id, many) for class_id in many}) == 28
+    assert find_color(5, {}) == PALETTE[5]
+    for at, one in enumerate(PALETTE):
+        for other in PALETTE[at + 1 :]:
+            assert np.abs(np.array(one) - other).sum() > 60
+
+
+def test_letters_scale_with_the_picture() -> None:
+    small, large = measure_text("coin", 12), measure_text("coin", 36)
+    assert 2.5 < large[0] / small[0] < 3.5
+    assert 2.5 < large[1] / small[1] < 3.5
+
+
+def test_text_with_other_letters_does_not_fail() -> None:
+    canvas = np.full((40, 200, 3), 255, np.uint8)
+    drawn = draw_text(canvas, "Größe, 猫, 🐈", (5, 5), 16, back=(0, 0, 0))
+    assert (drawn != canvas).any()
+    assert (canvas == 255).all()
