@@ -23,9 +23,18 @@ from synthloader.registry import register_plugin
 __all__ = ["CocoDataset"]
 
 _LOGGER = logging.getLogger("synthloader.adapters.coco")
-_USUAL_OF_IMAGES = frozenset((
-    "id", "file_name", "width", "height", "license", "flickr_url", "coco_url", "date_captured",
-))
+_USUAL_OF_IMAGES = frozenset(
+    (
+        "id",
+        "file_name",
+        "width",
+        "height",
+        "license",
+        "flickr_url",
+        "coco_url",
+        "date_captured",
+    )
+)
 
 
 class CocoDataset(Dataset[tuple[Any, Any]]):
@@ -168,8 +177,12 @@ class CocoDataset(Dataset[tuple[Any, Any]]):
 def _have_masks(annotations: list[dict[str, Any]], path: Path) -> bool:
     drawn = [has_segmentation(annotation) for annotation in annotations if not annotation.get("iscrowd", 0)]
     if any(drawn) and not all(drawn):
-        _LOGGER.warning("%s: %d of %d annotations have no segmentation, so the items come without masks.",
-                        path, len(drawn) - sum(drawn), len(drawn))
+        _LOGGER.warning(
+            "%s: %d of %d annotations have no segmentation, so the items come without masks.",
+            path,
+            len(drawn) - sum(drawn),
+            len(drawn),
+        )
     return bool(drawn) and all(drawn)
 
 

@@ -25,10 +25,20 @@ ANNOTATION = "annotation"
 UNKNOWN_IMAGE_ID = -1
 """Image id of objects that were pasted into an image whose own list is empty, and so does not tell its id."""
 
-_KNOWN = frozenset((
-    "id", "image_id", "category_id", "bbox", "area", "segmentation", "iscrowd", "keypoints", "num_keypoints",
-    "attributes",
-))
+_KNOWN = frozenset(
+    (
+        "id",
+        "image_id",
+        "category_id",
+        "bbox",
+        "area",
+        "segmentation",
+        "iscrowd",
+        "keypoints",
+        "num_keypoints",
+        "attributes",
+    )
+)
 _TAKEN = frozenset((ANNOTATION, NATIVE_MASKS, "id", "generated", "visible"))
 
 
@@ -48,14 +58,21 @@ def read_annotations(
     """
     if not annotations:
         return Instances(
-            np.zeros(0, np.int64), np.zeros((0, 4), np.float32), np.zeros((0, *size_hw), np.bool_),
+            np.zeros(0, np.int64),
+            np.zeros((0, 4), np.float32),
+            np.zeros((0, *size_hw), np.bool_),
             attributes={ANNOTATION: np.zeros(0, np.str_), NATIVE_MASKS: np.zeros(0, np.int64)},
         )
     num_rows = len(annotations)
     native = _read_bboxes(annotations, name)
     boxes, keep = read_boxes(
-        native, box_format="xywh", size_hw=size_hw, drop_bad=drop_bad, name=f"the boxes of {name}",
-        name_row=lambda row: f"{name}[{row}]['bbox']", may_be_stated=False,
+        native,
+        box_format="xywh",
+        size_hw=size_hw,
+        drop_bad=drop_bad,
+        name=f"the boxes of {name}",
+        name_row=lambda row: f"{name}[{row}]['bbox']",
+        may_be_stated=False,
     )
     columns = make_fact_columns([list_facts(annotation) for annotation in annotations])
     ids = [annotation.get("id", -1) for annotation in annotations]
@@ -69,15 +86,17 @@ def read_annotations(
         columns[NATIVE_MASKS] = hash_masks(masks)
     class_ids = [annotation["category_id"] for annotation in annotations]
     instances = Instances(
-        np.array(class_ids, np.int64), boxes, masks, _read_keypoints(annotations, name), np.array(is_crowd, np.bool_),
+        np.array(class_ids, np.int64),
+        boxes,
+        masks,
+        _read_keypoints(annotations, name),
+        np.array(is_crowd, np.bool_),
         columns,
     )
     return instances if keep is None else instances.select(keep)
 
 
-def write_annotations(
-    instances: Instances, /, *, size_hw: tuple[int, int], image_id: Any
-) -> list[dict[str, Any]]:
+def write_annotations(instances: Instances, /, *, size_hw: tuple[int, int], image_id: Any) -> list[dict[str, Any]]:
     """COCO annotations of these instances; equal to the original ones where nothing was changed."""
     texts = instances.attributes.get(ANNOTATION, np.full(len(instances), "", np.str_))
     annotations = [load_json(str(text)) if str(text) else {} for text in texts]
@@ -111,7 +130,8 @@ def list_facts(annotation: dict[str, Any], /) -> dict[str, bool | int | float | 
     name, or the name is taken.
     """
     facts = {
-        field: value for field, value in annotation.items()
+        field: value
+        for field, value in annotation.items()
         if field not in _KNOWN and field not in _TAKEN and _is_fact(value)
     }
     attributes = annotation.get("attributes")
@@ -172,8 +192,12 @@ def _read_keypoints(annotations: list[dict[str, Any]], name: str) -> np.ndarray 
         return None
     for row, numbers in enumerate(lists):
         if len(numbers) % 3 or len(numbers) != len(lists[0]):
-            reject(f"{name}[{row}]['keypoints']", f"have three numbers for each of {len(lists[0]) // 3} points",
-                   numbers, "Correct the annotation.")
+            reject(
+                f"{name}[{row}]['keypoints']",
+                f"have three numbers for each of {len(lists[0]) // 3} points",
+                numbers,
+                "Correct the annotation.",
+            )
     points = read_rows(lists, name=f"the keypoints of {name}", num_rows=len(lists), row_shape=(None,))
     return points.astype(np.float32).reshape(len(lists), -1, 3)
 

@@ -35,8 +35,13 @@ def read_annotation_file(path: Path, /) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} must be JSON, but cannot be read: {error}. Export it again.") from None
     if not isinstance(content, dict):
-        reject("the annotation file", "be a dict with 'images', 'annotations' and 'categories'", content,
-               f"Look at {path}.", error=TypeError)
+        reject(
+            "the annotation file",
+            "be a dict with 'images', 'annotations' and 'categories'",
+            content,
+            f"Look at {path}.",
+            error=TypeError,
+        )
     for group, required in _REQUIRED.items():
         if not isinstance(content.get(group), list):
             reject("the annotation file", f"have a list {group!r}", list(content), f"Look at {path}.")
@@ -59,8 +64,12 @@ def check_files(root: Path, records: Iterable[Mapping[str, Any]], path: Path, /)
     for entry, record in enumerate(records):
         name = os.path.normpath(record["file_name"])
         if os.path.isabs(name) or name.split(os.sep)[0] == os.pardir or "\0" in name:
-            reject(f"images[{entry}]['file_name']", "stay below the folder of images", record["file_name"],
-                   f"Correct {path}: paths are relative to {root}.")
+            reject(
+                f"images[{entry}]['file_name']",
+                "stay below the folder of images",
+                record["file_name"],
+                f"Correct {path}: paths are relative to {root}.",
+            )
         folder, file = os.path.split(os.path.join(root, name))
         if folder not in folders:
             folders[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
@@ -86,9 +95,7 @@ def make_coco(content: dict[str, Any], /) -> Any:
     return coco
 
 
-def _check_entries(
-    group: str, entries: list[Any], required: Mapping[str, type | tuple[type, ...]], path: Path
-) -> None:
+def _check_entries(group: str, entries: list[Any], required: Mapping[str, type | tuple[type, ...]], path: Path) -> None:
     seen: dict[Any, int] = {}
     for place, entry in enumerate(entries):
         if not isinstance(entry, dict):
@@ -99,8 +106,12 @@ def _check_entries(
             check_type(f"{group}[{place}][{field!r}]", entry[field], kinds, f"Correct {path}.")
         first = seen.setdefault(entry["id"], place)
         if first != place:
-            reject(f"{group}[{place}]['id']", f"be of one entry only, but is that of {group}[{first}] too", entry["id"],
-                   f"Correct {path}.")
+            reject(
+                f"{group}[{place}]['id']",
+                f"be of one entry only, but is that of {group}[{first}] too",
+                entry["id"],
+                f"Correct {path}.",
+            )
 
 
 def _check_references(content: Mapping[str, Any], path: Path) -> None:
@@ -108,15 +119,27 @@ def _check_references(content: Mapping[str, Any], path: Path) -> None:
     categories = {category["id"] for category in content["categories"]}
     for place, annotation in enumerate(content["annotations"]):
         if annotation["image_id"] not in images:
-            reject(f"annotations[{place}]['image_id']", "be the id of an image in the file", annotation["image_id"],
-                   f"Add the image to {path}, or remove the annotation.")
+            reject(
+                f"annotations[{place}]['image_id']",
+                "be the id of an image in the file",
+                annotation["image_id"],
+                f"Add the image to {path}, or remove the annotation.",
+            )
         if annotation["category_id"] not in categories:
-            reject(f"annotations[{place}]['category_id']", "be the id of a category in the file",
-                   annotation["category_id"], f"Add the category to {path}, or correct the annotation.")
+            reject(
+                f"annotations[{place}]['category_id']",
+                "be the id of a category in the file",
+                annotation["category_id"],
+                f"Add the category to {path}, or correct the annotation.",
+            )
         if len(annotation["bbox"]) != 4:
             reject(f"annotations[{place}]['bbox']", "be x, y, width, height", annotation["bbox"], f"Correct {path}.")
     names: dict[str, int] = {}
     for place, category in enumerate(content["categories"]):
         if names.setdefault(category["name"], place) != place:
-            reject(f"categories[{place}]['name']", f"be of one category only, but is that of "
-                   f"categories[{names[category['name']]}] too", category["name"], f"Rename one of them in {path}.")
+            reject(
+                f"categories[{place}]['name']",
+                f"be of one category only, but is that of categories[{names[category['name']]}] too",
+                category["name"],
+                f"Rename one of them in {path}.",
+            )

@@ -89,7 +89,10 @@ class DetectionAdapter:
     def fingerprint(self) -> str:
         """Name, version and options."""
         return make_fingerprint(
-            "DetectionAdapter", _VERSION, boxes=self.boxes, bad_boxes=self.bad_boxes,
+            "DetectionAdapter",
+            _VERSION,
+            boxes=self.boxes,
+            bad_boxes=self.bad_boxes,
             instance_fields=self.instance_fields,
         )
 

@@ -55,7 +55,7 @@ def unpack(value: Any, /) -> Any:
         return [unpack(item) for item in value]
     if isinstance(value, dict):
         if len(value) == 1:
-            (key, content), = value.items()
+            ((key, content),) = value.items()
             if key in _UNPACK:
                 return _UNPACK[key](content)
         return {key: unpack(item) for key, item in value.items()}
@@ -176,8 +176,13 @@ def read_column(value: Any, /, *, name: str) -> np.ndarray:
     try:
         return np.array([_JSON + dump_json(row) for row in value], np.str_)
     except TypeError:
-        reject(name, "have rows of numbers, strings, arrays, or lists and dicts of these", value,
-               "Leave the field out of the items, or pass an adapter= of your own.", error=TypeError)
+        reject(
+            name,
+            "have rows of numbers, strings, arrays, or lists and dicts of these",
+            value,
+            "Leave the field out of the items, or pass an adapter= of your own.",
+            error=TypeError,
+        )
 
 
 def _cast(array: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

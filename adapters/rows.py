@@ -55,8 +55,12 @@ def read_masks(value: Any, /, *, name: str, num_rows: int, size_hw: tuple[int, i
     """(N, H, W) bool masks of the image's size, from zeros and ones of any type."""
     array = read_rows(value, name=name, num_rows=num_rows, row_shape=(None, None))
     if array.shape[1:] != size_hw:
-        reject(f"the height and width of {name}", f"be the image's, {size_hw}", array.shape[1:],
-               "Masks are drawn on the whole image.")
+        reject(
+            f"the height and width of {name}",
+            f"be the image's, {size_hw}",
+            array.shape[1:],
+            "Masks are drawn on the whole image.",
+        )
     if array.dtype == np.bool_:
         return array
     if array.dtype == np.uint8:
@@ -65,5 +69,9 @@ def read_masks(value: Any, /, *, name: str, num_rows: int, size_hw: tuple[int, i
     elif ((array == 0) | (array == 1)).all():
         return array.astype(np.bool_)
     row = int(np.flatnonzero(((array != 0) & (array != 1)).any(axis=(1, 2)))[0])
-    reject(f"{name}[{row}]", "hold only 0 and 1", np.unique(array[row])[:8].tolist(),
-           "Return one mask for each object: (masks > 0) where 255 stands for the object.")
+    reject(
+        f"{name}[{row}]",
+        "hold only 0 and 1",
+        np.unique(array[row])[:8].tolist(),
+        "Return one mask for each object: (masks > 0) where 255 stands for the object.",
+    )

@@ -93,8 +93,12 @@ def _draw(mask: np.ndarray, segmentation: Any, name: str) -> None:
         else:
             counts = _decompress(given.encode() if isinstance(given, str) else bytes(given))
         if counts.sum() != height * width or counts.min() < 0:
-            reject(f"the counts of {name}", f"add up to the image's {height * width} pixels", given,
-                   "Correct the annotation.")
+            reject(
+                f"the counts of {name}",
+                f"add up to the image's {height * width} pixels",
+                given,
+                "Correct the annotation.",
+            )
     ends = np.cumsum(counts)
     starts, ends = ends[0:-1:2], ends[1::2]
     if len(starts) == 0:

@@ -12,8 +12,15 @@ from synthloader.adapters.rows import has_rows
 __all__ = ["SIZE_FIELDS", "resize_field"]
 
 _SEQUENCES = (
-    "size", "orig_size", "original_size", "image_size", "img_size", "canvas_size",
-    "img_shape", "ori_shape", "image_shape",
+    "size",
+    "orig_size",
+    "original_size",
+    "image_size",
+    "img_size",
+    "canvas_size",
+    "img_shape",
+    "ori_shape",
+    "image_shape",
 )
 _HEIGHTS = ("height", "h", "img_height", "image_height", "orig_height")
 _WIDTHS = ("width", "w", "img_width", "image_width", "orig_width")
@@ -22,9 +29,7 @@ SIZE_FIELDS = frozenset([*_SEQUENCES, *_HEIGHTS, *_WIDTHS])
 """Names of fields that are sizes, whatever their length."""
 
 
-def resize_field(
-    field: str, value: Any, size_hw: tuple[int, int], /, *, before_hw: tuple[int, int]
-) -> Any:
+def resize_field(field: str, value: Any, size_hw: tuple[int, int], /, *, before_hw: tuple[int, int]) -> Any:
     """The value of a size field on an image of another size, of the same type.
 
     Args:

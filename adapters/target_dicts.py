@@ -142,18 +142,14 @@ def write_target(sample: Sample, /, *, like: Mapping[str, Any], options: TargetO
 class _RowWriter:
     """The values of fields that have a row per instance; of unchanged instances those of the annotation."""
 
-    def __init__(
-        self, instances: Instances, size_hw: tuple[int, int], boxes_form: str, options: TargetOptions
-    ) -> None:
+    def __init__(self, instances: Instances, size_hw: tuple[int, int], boxes_form: str, options: TargetOptions) -> None:
         self._instances = instances
         self._size_hw = size_hw
         self._options = options
         self._native_format = find_box_format(boxes_form, options.boxes) or options.boxes
         native = instances.attributes.get(NATIVE_BOXES)
         self._native = np.full((len(instances), 4), np.nan) if native is None else native
-        self._same = find_same_boxes(
-            instances.boxes, self._native, box_format=self._native_format, size_hw=size_hw
-        )
+        self._same = find_same_boxes(instances.boxes, self._native, box_format=self._native_format, size_hw=size_hw)
 
     def read(self, field: str, form: str, like: Mapping[str, Any]) -> np.ndarray:
         """(N, ...) array of a field."""
@@ -206,19 +202,31 @@ def _read_boxes(
     name = f"{name}['boxes']"
     box_format = find_box_format(forms["boxes"], options.boxes)
     if box_format is None:
-        reject(f"the format of {name}", "be XYXY, XYWH or CXCYWH", target["boxes"].format.value,
-               "Rotated boxes need an adapter= of your own.")
+        reject(
+            f"the format of {name}",
+            "be XYXY, XYWH or CXCYWH",
+            target["boxes"].format.value,
+            "Rotated boxes need an adapter= of your own.",
+        )
     canvas_hw = getattr(target["boxes"], "canvas_size", size_hw)
     if tuple(canvas_hw) != size_hw:
-        reject(f"the canvas_size of {name}", f"be the image's height and width, {size_hw}", tuple(canvas_hw),
-               "Give the boxes and the image one size.")
+        reject(
+            f"the canvas_size of {name}",
+            f"be the image's height and width, {size_hw}",
+            tuple(canvas_hw),
+            "Give the boxes and the image one size.",
+        )
     native = read_array(target["boxes"], name=name)
     if native.size == 0:
         return _NO_BOXES
     if native.ndim != 2 or native.shape[1] != 4 or native.dtype.kind not in "iuf":
         reject(name, "be numbers of shape (N, 4)", native, "Correct the annotation.")
     boxes, keep = read_boxes(
-        native, box_format=box_format, size_hw=size_hw, drop_bad=options.drop_bad, name=name,
+        native,
+        box_format=box_format,
+        size_hw=size_hw,
+        drop_bad=options.drop_bad,
+        name=name,
         name_row=lambda row: f"{name}[{row}]",
     )
     return native.astype(np.float64), boxes, keep
@@ -227,8 +235,13 @@ def _read_boxes(
 def _count_rows(target: Mapping[str, Any], name: str) -> int:
     has = [field for field in ("boxes", "labels", "masks", "keypoints") if field in target]
     if has and not {"boxes", "labels"} <= set(has):
-        reject(name, "have both 'boxes' and 'labels'", list(target), "Return both, or pass an adapter= of your own.",
-               error=TypeError)
+        reject(
+            name,
+            "have both 'boxes' and 'labels'",
+            list(target),
+            "Return both, or pass an adapter= of your own.",
+            error=TypeError,
+        )
     for field in has[:2]:
         if not has_rows(target[field]):
             reject(f"{name}[{field!r}]", "be an array, a tensor or a list", target[field], error=TypeError)
@@ -240,15 +253,23 @@ def _follows_instances(field: str, value: Any, name: str, num_rows: int, options
         return False
     if options.instance_fields is None:
         if has_rows(value) and len(value) == num_rows:
-            reject(name, "be known to have a row for each box, or not to", value,
-                   f"If it has, pass adapter=DetectionAdapter(instance_fields=[{field!r}]), else instance_fields=[].")
+            reject(
+                name,
+                "be known to have a row for each box, or not to",
+                value,
+                f"If it has, pass adapter=DetectionAdapter(instance_fields=[{field!r}]), else instance_fields=[].",
+            )
         return False
     if field not in options.instance_fields:
         return False
     if not has_rows(value) or len(value) != num_rows:
-        reject(name, f"have a row for each of the {num_rows} boxes", value,
-               "Correct the annotation; or, if the field is not of instances, leave it out of "
-               f"DetectionAdapter(instance_fields={list(options.instance_fields)}).")
+        reject(
+            name,
+            f"have a row for each of the {num_rows} boxes",
+            value,
+            "Correct the annotation; or, if the field is not of instances, leave it out of "
+            f"DetectionAdapter(instance_fields={list(options.instance_fields)}).",
+        )
     return True
 
 

@@ -131,7 +131,8 @@ class Sample:
         """
         before = self.origin
         if before is not None and edited is not None:
-            edited = None if before.edited is None else before.edited | edited
+            same_size = before.edited is not None and before.edited.shape == edited.shape
+            edited = before.edited | edited if same_size else None
         origin = replace(
             before if before is not None else Origin(),
             edited=edited,

@@ -58,7 +58,7 @@ def restart_with_one_thread() -> None:
     reads the number when torch is imported, which is over by now.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, "OMP_NUM_THREADS": "1"})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def _describe_files(out: Path, seconds: float) -> str:
