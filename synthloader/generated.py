@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -114,8 +115,12 @@ class GeneratedDataset(Dataset[Any]):
                 error=TypeError,
             )
         _check_protocol("generator", generator, Generator, "generate, keeps and fingerprint")
+        if hasattr(filters, "judge"):
+            reject("filters", "be a list of filters", filters, "Write filters=[MinBox()].", error=TypeError)
         for at, judge in enumerate(filters):
             _check_protocol(f"filters[{at}]", judge, Filter, "judge and fingerprint")
+        if isinstance(cache, str | os.PathLike):
+            reject("cache", "be a cache", cache, f"Write cache=LMDBCache({os.fspath(cache)!r}).", error=TypeError)
         if cache is not None:
             _check_protocol("cache", cache, Cache, "get, put, in, iter, len and close")
         if adapter is not None and not (hasattr(adapter, "to_sample") and hasattr(adapter, "from_sample")):

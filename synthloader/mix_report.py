@@ -73,9 +73,35 @@ class MixReport:
     ranks: int = 1
     notes: tuple[str, ...] = field(default=())
 
+    def __str__(self) -> str:
+        """A few lines to read; `to_dict` has everything."""
+        lines = [
+            f"epoch {self.epoch}: ratio asked {_show(self.asked_ratio)}, realised {_show(self.realised_ratio)} "
+            f"({self.generated} generated and {self.real} real items served)"
+        ]
+        for name, part in self.sets.items():
+            short = f", {part.real_instead} real instead" if part.real_instead else ""
+            short += f", {part.repeated} repeated" if part.repeated else ""
+            cached = part.cache_hits + part.cache_misses
+            hits = f", cache hits {part.cache_hits} of {cached}" if cached else ""
+            lines.append(f"  set {name}: {part.generated} of {part.asked}{short}{hits}")
+        for side, table in self.classes.items():
+            if table:
+                lines.append(
+                    f"  objects by class, {side}: " + ", ".join(f"{key}: {count}" for key, count in table.items())
+                )
+        lines += [f"  rejected by {reason}: {count}" for reason, count in self.rejected.items()]
+        if self.repeated_epochs:
+            lines.append(f"  fetched more than once, set_epoch was not called: epochs {list(self.repeated_epochs)}")
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers, for JSON."""
         return asdict(self)
+
+
+def _show(ratio: float | None) -> str:
+    return "none" if ratio is None else f"{ratio:.4g}"
 
 
 def build_report(

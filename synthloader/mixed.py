@@ -415,9 +415,15 @@ class MixedDataset(Dataset[Any]):
         if all(part.own for part in self.sets):
             return
         mine = self.source.classes or {}
+        names = {class_id: name for name, class_id in mine.items()}
         for part in self.sets:
             theirs = {} if part.own else part.source.classes or {}
             for name, class_id in theirs.items():
+                if names.get(class_id, name) != name and name not in mine:
+                    raise LabelContractError(
+                        f"class {class_id} is {names[class_id]!r} in the real dataset and {name!r} in the generated set "
+                        f"{part.name!r}. Give both one table of classes, or renumber one of them."
+                    )
                 if mine.get(name, class_id) != class_id:
                     raise LabelContractError(
                         f"class {name!r} is {mine[name]} in the real dataset and {class_id} in the generated set "
@@ -461,6 +467,10 @@ def _add_field(item: Any, name: str, value: torch.Tensor) -> Any:
 
 
 def _to_int(index: Any) -> int:
+    if isinstance(index, list):
+        reject(
+            "index", "be an integer", index, "Pass a batch sampler as DataLoader(batch_sampler=...).", error=TypeError
+        )
     if isinstance(index, bool) or (getattr(index, "ndim", 0) != 0):
         reject("index", "be an integer", index, error=TypeError)
     try:

@@ -99,7 +99,9 @@ def precompute(
     check_type("generated", generated, GeneratedDataset)
     num_workers = check_int("num_workers", num_workers, minimum=0)
     if generated.cache is None:
-        reject("generated", "have a cache to fill", None, "Pass cache=LMDBCache('cache/train') to GeneratedDataset.")
+        reject(
+            "generated.cache", "be given to be filled", None, "Pass cache=LMDBCache('cache/train') to GeneratedDataset."
+        )
     if generated.variants is None:
         reject("variants", "be given to fill a cache", None, "Pass variants=4, say, to GeneratedDataset.")
     cache = generated.cache
@@ -118,6 +120,8 @@ def precompute(
         try:
             update(report)
             for outcome in _generate(_Work(generated, aims), num_workers):
+                if "error" in outcome:
+                    raise outcome["error"]
                 _count(report, outcome)
                 pending += outcome["puts"]
                 now = time.monotonic()
@@ -149,7 +153,10 @@ class _Work(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         aim, at = divmod(index, len(self._generated))
         source, variant = self._generated.locate(at)
-        outcome = self._generated.make(source, variant, target_class=self._aims[aim], index=at, collect=True)
+        try:
+            outcome = self._generated.make(source, variant, target_class=self._aims[aim], index=at, collect=True)
+        except Exception as error:  # noqa: BLE001 - raised again in the main process, without the loader's wrapping
+            return {"error": error}
         return {
             "accepted": outcome.sample is not None,
             "hits": outcome.hits,

@@ -333,6 +333,11 @@ class TestBadInput:
             ({"variants": 0}, ValueError, "variants must be at least 1, got variants=0."),
             ({"attempts": 0}, ValueError, "attempts must be at least 1, got attempts=0."),
             ({"seed": 1.5}, TypeError, "seed must be an integer, got seed=1.5."),
+            (
+                {"cache": "cache/x"},
+                TypeError,
+                "cache must be a cache, got cache='cache/x'. Write cache=LMDBCache('cache/x').",
+            ),
             ({"filters": [3]}, TypeError, "filters[0] must have judge and fingerprint, got filters[0]=3."),
             (
                 {"real": []},
@@ -345,6 +350,12 @@ class TestBadInput:
         with pytest.raises(kind) as caught:
             GeneratedDataset(**{"real": ScenesDataset(3), "generator": Shade(), **options})
         assert str(caught.value) == message
+
+    def test_a_filter_that_is_not_in_a_list(self) -> None:
+        with pytest.raises(
+            TypeError, match=r"^filters must be a list of filters, got .* Write filters=\[MinBox\(\)\]\.$"
+        ):
+            GeneratedDataset(ScenesDataset(3), Shade(), filters=RejectBy(share=0.5))  # type: ignore[arg-type]
 
     def test_a_format_that_no_adapter_knows(self) -> None:
         with pytest.raises(TypeError) as caught:

@@ -211,6 +211,23 @@ class TestRatio:
             MixedDataset(TwoClasses(10), TwoClasses(10, numbers=(2, 1)), ratio=0.5)
         assert str(caught.value) == message
 
+    def test_foreign_classes_with_other_names_are_refused(self) -> None:
+        class Fruit(TwoClasses):
+            def __init__(self, count: int) -> None:
+                super().__init__(count)
+                self.class_to_idx = {"date": 1, "fig": 2}
+
+        with pytest.raises(LabelContractError) as caught:
+            MixedDataset(TwoClasses(10), Fruit(10), ratio=0.5)
+        assert str(caught.value) == (
+            "class 1 is 'common' in the real dataset and 'date' in the generated set 'generated'. Give both one table of "
+            "classes, or renumber one of them."
+        )
+
+    def test_a_list_of_indices_names_the_batch_sampler(self) -> None:
+        with pytest.raises(TypeError, match=r"Pass a batch sampler as DataLoader\(batch_sampler=\.\.\.\)\.$"):
+            make_mix()[[0, 1]]
+
 
 class TestShortfall:
     def test_the_source_itself_is_served_and_counted(self) -> None:
@@ -334,6 +351,15 @@ class TestReport:
             for index in range(len(train)):
                 train[index]
         assert train.report().repeated_epochs == ()
+
+    def test_it_reads_as_a_few_lines(self) -> None:
+        train = make_mix(filters=[RejectBy(share=2.0)], plan=Replace(1.0))
+        for index in range(8):
+            train[index]
+        lines = str(train.report()).splitlines()
+        assert lines[0] == "epoch 0: ratio asked 1, realised 0 (0 generated and 8 real items served)"
+        assert lines[1] == "  set generated: 0 of 4, 4 real instead"
+        assert lines[-1] == "  rejected by RejectBy: first pixels: 12"
 
     def test_it_turns_into_json(self) -> None:
         import json

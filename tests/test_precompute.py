@@ -170,7 +170,7 @@ def test_a_balance_plan_is_filled_for_each_class_it_aims_at(tmp_path: Path) -> N
     [
         (
             {"cache": None},
-            "generated must have a cache to fill, got generated=None. Pass cache=LMDBCache('cache/train') to GeneratedDataset.",
+            "generated.cache must be given to be filled, got generated.cache=None. Pass cache=LMDBCache('cache/train') to GeneratedDataset.",
         ),
         (
             {"cache": MemoryCache(), "variants": None},

@@ -112,7 +112,7 @@ class _Job:
         number = f"{len(real)} of {photographs.num_found}" if len(real) < photographs.num_found else f"{len(real)}"
         self.say(f"Data      {number} {what}: {num_objects} objects of {len(real.classes)} classes")
         if not real.has_masks:
-            self.say("          They have boxes and no masks, so nothing can be cut out and pasted: colours only.")
+            self.say("          Boxes without masks: nothing can be cut out and pasted, so colours only.")
         return recipe
 
     def generate(self, recipe: Recipe) -> PrecomputeReport:

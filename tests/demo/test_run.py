@@ -75,7 +75,7 @@ def test_boxes_without_masks_get_colours_only_and_that_is_said(tmp_path: Path, s
     lines: list[str] = []
     results = run_demo(tmp_path / "out", say=lines.append, **small)
     assert not results["data"]["has_masks"]
-    assert lines[1].strip() == "They have boxes and no masks, so nothing can be cut out and pasted: colours only."
+    assert lines[1].strip() == "Boxes without masks: nothing can be cut out and pasted, so colours only."
     recipe = load_recipe(tmp_path / "out" / "recipe.yaml")
     assert isinstance(recipe.generator, ColorTransfer)
     assert "the annotations have no masks" in (tmp_path / "out" / "summary.md").read_text()
