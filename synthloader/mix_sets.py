@@ -92,6 +92,7 @@ class GeneratedSet:
             variants=made.variants,
             attempts=made.attempts,
             seed=made.seed,
+            pool=None if made.pool is made.source else made.pool,
             version=made.source.version,
         )
 

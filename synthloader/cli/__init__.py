@@ -5,14 +5,13 @@ Nothing here is imported that takes long: each command imports what it needs whe
 
 from __future__ import annotations
 
-import sys
 import warnings
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from synthloader.cli.demo import demo, restart_with_one_thread
+from synthloader.cli.demo import demo
 from synthloader.cli.exit_status import Commands, say_warning
 from synthloader.cli.precompute import precompute
 from synthloader.cli.preview import preview
@@ -52,7 +51,5 @@ def _synthloader(
 
 def main() -> None:
     """What the command `synthloader` runs; ends the process with 0, 1, 2 or 130."""
-    if sys.argv[1:2] == ["demo"]:
-        restart_with_one_thread()
     warnings.showwarning = say_warning
     app()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["demo", "restart_with_one_thread"]
+__all__ = ["demo"]
 
 
 def demo(
@@ -48,17 +47,6 @@ def demo(
         typer.echo(json.dumps(results, indent=2))
     else:
         typer.echo(_describe_files(out, results["seconds"]))
-
-
-def restart_with_one_thread() -> None:
-    """Begin this command anew with one thread of OpenMP, unless the user has set the number.
-
-    The detector's many small operations gain little from a second thread, and lose much to it where other programs or
-    the loader's workers want the same cores: 4 s a step instead of 0.7 s, on two cores with six busy processes. OpenMP
-    reads the number when torch is imported, which is over by now.
-    """
-    if "OMP_NUM_THREADS" not in os.environ:
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def _describe_files(out: Path, seconds: float) -> str:
