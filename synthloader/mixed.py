@@ -421,8 +421,8 @@ class MixedDataset(Dataset[Any]):
             for name, class_id in theirs.items():
                 if names.get(class_id, name) != name and name not in mine:
                     raise LabelContractError(
-                        f"class {class_id} is {names[class_id]!r} in the real dataset and {name!r} in the generated set "
-                        f"{part.name!r}. Give both one table of classes, or renumber one of them."
+                        f"class {class_id} is {names[class_id]!r} in the real dataset and {name!r} in the generated "
+                        f"set {part.name!r}. Give both one table of classes, or renumber one of them."
                     )
                 if mine.get(name, class_id) != class_id:
                     raise LabelContractError(
