@@ -152,6 +152,8 @@ class GeneratedDataset(Dataset[Any]):
         self._warned_locked = False
         if cache is not None and cache.persistent:
             self.source.stamp(0)  # refused now, not in the middle of the night
+            if self.draws_from_pool:
+                _ = self.pool.identity  # once, here, and not again in every loader worker
 
     @cached_property
     def generator(self) -> Generator:

@@ -116,14 +116,17 @@ class StampBook:
         return stamp
 
     def save(self) -> None:
-        """Append what is new to the file, where there is one."""
+        """Append what is new to the file, where there is one and it can be written; the notes only save time."""
         with self._lock:
             if self.path is None or not self._new:
                 return
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as stream:
-                # The line break comes first, so that a line cut short by a kill spoils none that follows.
-                stream.write("".join(f"\n{line}" for line in self._new))
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with open(self.path, "a", encoding="utf-8") as stream:
+                    # The line break comes first, so that a line cut short by a kill spoils none that follows.
+                    stream.write("".join(f"\n{line}" for line in self._new))
+            except OSError:
+                return  # a read-only folder: the files are hashed again next time
             self._new.clear()
 
     def _load(self) -> dict[str, tuple[int, int, str]]:

@@ -265,6 +265,11 @@ class TestCache:
         assert key(CopyPaste(), None) != key(CopyPaste(), small)
         assert key(Shade(), None) == key(Shade(), small)
 
+    def test_the_pool_is_hashed_once_before_any_worker_starts(self, tmp_path: Path, coco: CocoDataset) -> None:
+        generated = GeneratedDataset(coco, CopyPaste(), cache=LMDBCache(tmp_path / "cache"), variants=1)
+        generated.source.stamp = _no  # type: ignore[method-assign, assignment]
+        assert len(generated.pool.identity) == 32
+
     def test_everything_that_determines_a_sample_is_in_its_key(self) -> None:
         real = ScenesDataset(3)
 

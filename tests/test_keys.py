@@ -388,3 +388,12 @@ def test_a_book_travels_in_a_pickle_with_what_it_knows(tmp_path: Path, monkeypat
     assert copy.stamp(tmp_path / "b.jpg") == stamp
     copy.save()
     assert len((tmp_path / "stamps").read_text().split("\n")) == 1 + 1
+
+
+def test_notes_that_cannot_be_written_cost_time_only(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "no folder").write_bytes(b"")
+    book = StampBook(tmp_path / "no folder" / "stamps.jsonl")
+    stamp = book.stamp(tmp_path / "file")
+    book.save()
+    assert StampBook().stamp(tmp_path / "file") == stamp
