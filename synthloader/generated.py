@@ -397,6 +397,8 @@ class GeneratedDataset(Dataset[Any]):
 
     def _may_store(self) -> bool:
         """A persistent cache is written by one process: never by a loader worker or one of several ranks."""
+        if getattr(self.cache, "readonly", False):
+            return False
         if self.cache is None or not self.cache.persistent:
             return self.cache is not None
         alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())

@@ -265,6 +265,19 @@ class TestCache:
         assert key(CopyPaste(), None) != key(CopyPaste(), small)
         assert key(Shade(), None) == key(Shade(), small)
 
+    def test_a_miss_of_a_cache_that_is_only_read_is_served_and_not_kept(
+        self, tmp_path: Path, coco: CocoDataset
+    ) -> None:
+        with LMDBCache(tmp_path / "cache") as writable:
+            first = GeneratedDataset(coco, Shade(), filters=[RejectBy(share=0.0)], cache=writable, variants=1)
+            served = [describe(first[index]) for index in range(3)]
+        with LMDBCache(tmp_path / "cache", readonly=True) as cache:
+            generated = GeneratedDataset(coco, Shade(), filters=[RejectBy(share=0.0)], cache=cache, variants=1)
+            plain = GeneratedDataset(coco, Shade(), variants=1)
+            assert [describe(generated[index]) for index in range(3)] == served
+            assert describe(generated[4]) == describe(plain[4])
+            assert len(cache) == 3
+
     def test_the_pool_is_hashed_once_before_any_worker_starts(self, tmp_path: Path, coco: CocoDataset) -> None:
         generated = GeneratedDataset(coco, CopyPaste(), cache=LMDBCache(tmp_path / "cache"), variants=1)
         generated.source.stamp = _no  # type: ignore[method-assign, assignment]
