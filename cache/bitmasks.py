@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["pack_masks", "unpack_masks"]
+__all__ = ["check_packed", "pack_masks", "unpack_masks"]
 
 MAX_MASKS_BYTES = 1 << 34
 """Largest size of the unpacked masks of one sample: more is a mistake, or a forged record."""
@@ -62,27 +62,38 @@ def unpack_masks(extents: np.ndarray, bits: bytes | memoryview, /, *, size_hw: t
     Raises:
         ValueError: The extents lie outside of the masks, or the bits are too few or too many.
     """
+    check_packed(extents, len(bits), size_hw=size_hw)
+    masks = np.zeros((len(extents), *size_hw), np.bool_)
+    data = np.frombuffer(bits, np.uint8)
+    position = 0
+    for mask, (top, left, bottom, right) in zip(masks, extents.tolist(), strict=True):
+        if count := (bottom - top) * (right - left):
+            end = position + (count + 7) // 8
+            crop = np.unpackbits(data[position:end], count=count).view(np.bool_)
+            mask[top:bottom, left:right] = crop.reshape(bottom - top, right - left)
+            position = end
+    return masks
+
+
+def check_packed(extents: np.ndarray, num_bytes: int, /, *, size_hw: tuple[int, int]) -> None:
+    """Refuse what `pack_masks` cannot have made, without unpacking it.
+
+    Raises:
+        ValueError: The extents lie outside of the masks, or the bits are too few or too many.
+    """
     if extents.ndim != 2 or extents.shape[1] != 4 or extents.dtype != np.int32:
         raise ValueError("extents of masks are not (N, 4) int32")
     height, width = size_hw
     _check_size((len(extents), height, width))
-    masks = np.zeros((len(extents), height, width), np.bool_)
-    data = np.frombuffer(bits, np.uint8)
-    position = 0
-    for mask, (top, left, bottom, right) in zip(masks, extents.tolist(), strict=True):
+    expected = 0
+    for top, left, bottom, right in extents.tolist():
         if not (0 <= top <= bottom <= height and 0 <= left <= right <= width):
             raise ValueError("a mask reaches out of its image")
-        count = (bottom - top) * (right - left)
-        end = position + (count + 7) // 8
-        if end > len(data):
-            raise ValueError("a mask has too few bits")
-        if count:
-            crop = np.unpackbits(data[position:end], count=count).view(np.bool_)
-            mask[top:bottom, left:right] = crop.reshape(bottom - top, right - left)
-        position = end
-    if position != len(data):
+        expected += ((bottom - top) * (right - left) + 7) // 8
+    if num_bytes < expected:
+        raise ValueError("a mask has too few bits")
+    if num_bytes > expected:
         raise ValueError("there are more bits than masks")
-    return masks
 
 
 def _check_size(shape: tuple[int, ...]) -> None:

@@ -26,18 +26,21 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, NoReturn
+from dataclasses import MISSING, fields
+from functools import partial
+from typing import Any, NoReturn, cast
 
 import numpy as np
 from xxhash import xxh3_64
 
-from synthloader.cache.bitmasks import pack_masks, unpack_masks
+from synthloader.cache.bitmasks import check_packed, pack_masks, unpack_masks
+from synthloader.cache.codecs import DEFAULT_CODEC, UnknownCodecError, decode_image, encode_image
 from synthloader.cache.tree import TreeReader, TreeWriter, UnstorableError
 from synthloader.checks import check_type, reject
 from synthloader.errors import CacheCorruptError, CacheVersionError
 from synthloader.protocols import CacheEntry, Rejected, Verdict
 from synthloader.sample import Origin, Sample
+from synthloader.lazy import LazyArray
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __all__ = [
@@ -65,6 +68,9 @@ _KIND_NAMES = {_SAMPLE: "sample", _REJECTED: "rejected", _VERDICT: "verdict", _L
 _UPDATE = "update synthloader: pip install -U synthloader"
 _PARTS = ("image", "target", "origin", "metadata", "maps", "fields")
 _AS_JUDGED = "="
+_ORIGIN_DEFAULTS = {
+    each.name: each.default if each.default is not MISSING else {} for each in fields(Origin) if each.name != "edited"
+}
 
 # What reading a tree that `TreeWriter` did not make can raise.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
@@ -72,8 +78,12 @@ _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, Type
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
 
 
-def encode_entry(entry: CacheEntry, /) -> bytes:
+def encode_entry(entry: CacheEntry, /, *, codec: str = DEFAULT_CODEC) -> bytes:
     """The bytes of an entry.
+
+    Args:
+        entry: What is to be kept.
+        codec: How its image is stored, one of `synthloader.cache.codecs.CODECS`.
 
     Fields of the sample that are not made of numbers, strings, bytes, arrays, lists, tuples and dicts are left out;
     the record names them (see `UNSTORED_FIELDS`).
@@ -90,25 +100,30 @@ def encode_entry(entry: CacheEntry, /) -> bytes:
     check_type("entry", entry, (Sample, Rejected))
     writer = TreeWriter()
     if isinstance(entry, Rejected):
-        return _assemble(_REJECTED, {"reason": _write_strictly(writer, "reason", entry.reason)}, writer)
-    return _assemble(_SAMPLE, {part: _write_part(writer, entry, part) for part in _PARTS}, writer)
+        tree = {
+            "reason": _write_strictly(writer, "reason", entry.reason),
+            "origin": _write_origin(writer, entry.origin),
+        }
+        return _assemble(_REJECTED, tree, writer)
+    return _assemble(_SAMPLE, {part: _write_part(writer, entry, part, codec) for part in _PARTS}, writer)
 
 
-def decode_entry(data: bytes | memoryview, /, *, name: str = "a record") -> CacheEntry:
-    """The entry that some bytes hold, with arrays of its own.
+def decode_entry(data: bytes | memoryview, /, *, name: str = "a record", view: bool = False) -> CacheEntry:
+    """The entry that some bytes hold, with arrays of its own; masks are unpacked when they are first asked for.
 
     Args:
         data: A whole record.
         name: What errors call it.
+        view: Arrays share the memory of `data` where they are stored as they are, and nobody can write to them.
 
     Raises:
         CacheCorruptError: The bytes are not what was written.
         CacheVersionError: A newer version of synthloader wrote them.
     """
-    kind, tree, reader = _take_apart(data, name)
+    kind, tree, reader = _take_apart(data, name, view=view)
     try:
         if kind == _REJECTED:
-            return Rejected(reader.read(tree["reason"]))
+            return Rejected(reader.read(tree["reason"]), _read_origin(reader, tree["origin"], (0, 0)))
         if kind == _SAMPLE:
             return _read_sample(reader, tree, None)
     except _MALFORMED as error:
@@ -118,13 +133,14 @@ def decode_entry(data: bytes | memoryview, /, *, name: str = "a record") -> Cach
     )
 
 
-def encode_verdict(verdict: Verdict, filters: str, /, *, of: Sample) -> bytes:
+def encode_verdict(verdict: Verdict, filters: str, /, *, of: Sample, codec: str = DEFAULT_CODEC) -> bytes:
     """The bytes of a verdict. Where it brings a sample, only what differs from the judged one is stored.
 
     Args:
         verdict: What the filters said.
         filters: Their fingerprint.
         of: The sample that was judged.
+        codec: How a changed image is stored.
     """
     check_type("verdict", verdict, Verdict)
     writer = TreeWriter()
@@ -137,7 +153,7 @@ def encode_verdict(verdict: Verdict, filters: str, /, *, of: Sample) -> bytes:
     }
     if (sample := verdict.sample) is not None:
         tree["sample"] = {
-            part: _AS_JUDGED if _is_same_part(sample, of, part) else _write_part(writer, sample, part)
+            part: _AS_JUDGED if _is_same_part(sample, of, part) else _write_part(writer, sample, part, codec)
             for part in _PARTS
         }
     return _assemble(_VERDICT, tree, writer)
@@ -190,16 +206,16 @@ def _assemble(kind: int, tree: dict[str, Any], writer: TreeWriter) -> bytes:
     return b"".join([head, struct.pack("<Q", _compute_checksum(head, body)), *body])
 
 
-def _take_apart(data: bytes | memoryview, name: str) -> tuple[int, Any, TreeReader]:
-    view = memoryview(data)
+def _take_apart(data: bytes | memoryview, name: str, *, view: bool = False) -> tuple[int, Any, TreeReader]:
+    data = memoryview(data)
     what = f"Reading {name}"
     hint = "generate it again, which replaces it"
-    if len(view) < _HEAD.size + _COUNTS.size:
-        raise CacheCorruptError(what, reason=f"{len(view)} bytes are too few for a record", hint=hint)
-    magic, version, kind, flags, _, _ = _HEAD.unpack_from(view)
+    if len(data) < _HEAD.size + _COUNTS.size:
+        raise CacheCorruptError(what, reason=f"{len(data)} bytes are too few for a record", hint=hint)
+    magic, version, kind, flags, _, _ = _HEAD.unpack_from(data)
     if magic != _MAGIC:
         raise CacheCorruptError(what, reason=f"it begins with {magic!r}, not with {_MAGIC!r}", hint=hint)
-    if not is_intact(view):
+    if not is_intact(data):
         raise CacheCorruptError(what, reason="its bytes do not match its checksum", hint=hint)
     if version > RECORD_VERSION:
         reason = f"it has format {version}, and this version of synthloader reads formats up to {RECORD_VERSION}"
@@ -210,28 +226,28 @@ def _take_apart(data: bytes | memoryview, name: str) -> tuple[int, Any, TreeRead
     if flags:
         raise CacheVersionError(what, reason=f"it has flags {flags:#x}, which this version does not know", hint=_UPDATE)
     try:
-        length, num_blobs = _COUNTS.unpack_from(view, _HEAD.size)
+        length, num_blobs = _COUNTS.unpack_from(data, _HEAD.size)
         position = _HEAD.size + _COUNTS.size
-        lengths = struct.unpack_from(f"<{num_blobs}Q", view, position)
+        lengths = struct.unpack_from(f"<{num_blobs}Q", data, position)
         position += 8 * num_blobs
         pieces = []
         for size in (length, *lengths):
-            pieces.append(view[position : position + size])
+            pieces.append(data[position : position + size])
             position += size + len(_pad(size))
-        if position != len(view):
-            raise ValueError(f"{len(view)} bytes where {position} were announced")
+        if position != len(data):
+            raise ValueError(f"{len(data)} bytes where {position} were announced")
         tree = json.loads(str(pieces[0], "utf-8"))
     except _MALFORMED as error:
         _refuse_malformed(name, error)
-    return kind, tree, TreeReader(pieces[1:])
+    return kind, tree, TreeReader(pieces[1:], view=view)
 
 
-class _UnknownError(ValueError):
-    """A whole record names something that a later version may have brought."""
+class _UnknownTargetError(ValueError):
+    """A whole record has a kind of target that a later version may have brought."""
 
 
 def _refuse_malformed(name: str, error: Exception) -> NoReturn:
-    if isinstance(error, _UnknownError):
+    if isinstance(error, UnknownCodecError | _UnknownTargetError):
         raise CacheVersionError(f"Reading {name}", reason=f"it has {error}", hint=_UPDATE) from error
     text = f"{type(error).__name__}: {error}"[:200]
     raise CacheCorruptError(
@@ -250,12 +266,11 @@ def _pad(length: int) -> bytes:
     return bytes(-length % 8)
 
 
-def _write_part(writer: TreeWriter, sample: Sample, part: str) -> Any:
+def _write_part(writer: TreeWriter, sample: Sample, part: str, codec: str = "") -> Any:
     match part:
         case "image":
-            # The codec is named, so that a reader can tell one that it does not have.
-            blob = writer.add_blob(sample.image.data.cast("B"))
-            return {"codec": "raw", "size_hw": list(sample.size_hw), "blob": blob}
+            parameters, data = encode_image(sample.image, codec)
+            return {**parameters, "blob": writer.add_blob(data)}
         case "target":
             return _write_target(writer, sample.target)
         case "origin":
@@ -279,9 +294,7 @@ def _read_sample(reader: TreeReader, tree: Any, of: Sample | None) -> Sample:
 def _read_part(reader: TreeReader, node: Any, part: str, before: Mapping[str, Any]) -> Any:
     match part:
         case "image":
-            if node["codec"] != "raw":
-                raise _UnknownError(f"an image of codec {node['codec']!r}, which this version does not know")
-            return reader.read_array("|u1", [*node["size_hw"], 3], node["blob"])
+            return decode_image(node, reader.blob(node["blob"]), view=reader.view)
         case "target":
             return _read_target(reader, node, before["image"].shape[:2])
         case "origin":
@@ -326,11 +339,11 @@ def _write_target(writer: TreeWriter, target: Target | None) -> Any:
         case Instances():
             return {
                 "kind": "instances",
-                "class_ids": writer.write(target.class_ids),
-                "boxes": writer.write(target.boxes),
+                "class_ids": writer.add_array(target.class_ids, "<i8"),
+                "boxes": writer.add_array(target.boxes, "<f4"),
                 "masks": None if target.masks is None else _write_masks(writer, target.masks),
                 "keypoints": writer.write(target.keypoints),
-                "crowd": writer.write(target.crowd),
+                "crowd": writer.add_array(target.crowd, "|b1"),
                 "attributes": _write_arrays(writer, "attributes", target.attributes),
             }
 
@@ -345,41 +358,62 @@ def _read_target(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> Tar
             return SemanticMask(reader.read(node["mask"]).astype(np.int32), reader.read(node["ignore_index"]))
         case "instances":
             return Instances(
-                class_ids=reader.read(node["class_ids"]),
-                boxes=reader.read(node["boxes"]),
-                masks=None if node["masks"] is None else _read_masks(reader, node["masks"], size_hw),
+                class_ids=reader.read_flat("<i8", node["class_ids"]),
+                boxes=reader.read_flat("<f4", node["boxes"]).reshape(-1, 4),
+                masks=None if node["masks"] is None else cast(Any, _read_masks(reader, node["masks"], size_hw)),
                 keypoints=reader.read(node["keypoints"]),
-                crowd=reader.read(node["crowd"]),
+                crowd=reader.read_flat("|b1", node["crowd"]),
                 attributes=reader.read(node["attributes"]),
             )
-    raise _UnknownError(f"a target of kind {node['kind']!r}, which this version does not know")
+    raise _UnknownTargetError(f"a target of kind {node['kind']!r}, which this version does not know")
 
 
 def _write_origin(writer: TreeWriter, origin: Origin | None) -> Any:
+    """What differs from an `Origin()`."""
     if origin is None:
         return None
-    values = {field.name: getattr(origin, field.name) for field in fields(Origin) if field.name != "edited"}
-    values["scores"] = dict(origin.scores)
-    return {
-        "values": _write_strictly(writer, "origin", values),
-        "edited": None if origin.edited is None else _write_masks(writer, origin.edited[None]),
-    }
+    values = {name: getattr(origin, name) for name in _ORIGIN_DEFAULTS}
+    values["scores"], values["class_names"] = dict(origin.scores), dict(origin.class_names)
+    told = {name: value for name, value in values.items() if value != _ORIGIN_DEFAULTS[name]}
+    node = {name: _write_strictly(writer, f"origin.{name}", value) for name, value in told.items()}
+    if origin.edited is not None:
+        node["edited"] = _write_masks(writer, origin.edited[None])
+    return node
 
 
 def _read_origin(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> Origin | None:
     if node is None:
         return None
-    origin = Origin(**reader.read(node["values"]))
-    return origin if node["edited"] is None else replace(origin, edited=_read_masks(reader, node["edited"], size_hw)[0])
+    values = {name: reader.read(value) for name, value in node.items() if name != "edited"}
+    if not values.keys() <= _ORIGIN_DEFAULTS.keys():
+        raise ValueError(f"an origin has no {min(values.keys() - _ORIGIN_DEFAULTS.keys())!r}")
+    if "edited" in node:
+        packed = _read_packed(reader, node["edited"], size_hw)
+        values["edited"] = LazyArray(size_hw, partial(_unpack_one, *packed, size_hw=size_hw))
+    return Origin(**values)
 
 
 def _write_masks(writer: TreeWriter, masks: np.ndarray) -> Any:
     extents, bits = pack_masks(masks)
-    return {"extents": writer.write(extents), "bits": writer.add_blob(bits)}
+    return {"extents": writer.add_array(extents, "<i4"), "bits": writer.add_blob(bits)}
 
 
-def _read_masks(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> np.ndarray:
-    return unpack_masks(reader.read(node["extents"]), reader.blob(node["bits"]), size_hw=size_hw)
+def _read_masks(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> LazyArray:
+    extents, bits = _read_packed(reader, node, size_hw)
+    return LazyArray((len(extents), *size_hw), partial(unpack_masks, extents, bits, size_hw=size_hw))
+
+
+def _read_packed(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> tuple[np.ndarray, bytes]:
+    """Checked now, unpacked when asked for; in bytes of their own, for by then the record may be gone."""
+    extents = np.frombuffer(bytes(reader.blob(node["extents"])), "<i4").reshape(-1, 4)
+    bits = bytes(reader.blob(node["bits"]))
+    check_packed(extents, len(bits), size_hw=size_hw)
+    return extents, bits
+
+
+def _unpack_one(extents: np.ndarray, bits: bytes, *, size_hw: tuple[int, int]) -> np.ndarray:
+    mask: np.ndarray = unpack_masks(extents, bits, size_hw=size_hw)[0]
+    return mask
 
 
 def _write_fields(writer: TreeWriter, values: Mapping[str, Any]) -> Any:
@@ -389,14 +423,14 @@ def _write_fields(writer: TreeWriter, values: Mapping[str, Any]) -> Any:
         if name == UNSTORED_FIELDS:
             continue
         try:
-            stored.append(writer.write((name, value)))
+            stored.append(writer.write([name, value]))
         except UnstorableError:
             unstored.append(name)
     return {"stored": stored, "unstored": _write_strictly(writer, "fields", unstored)}
 
 
 def _read_fields(reader: TreeReader, node: Any) -> dict[str, Any]:
-    values: dict[str, Any] = dict(reader.read(node["stored"]))
+    values = {reader.read(name): reader.read(value) for name, value in node["stored"]}
     if unstored := reader.read(node["unstored"]):
         values[UNSTORED_FIELDS] = list(unstored)
     return values

@@ -61,6 +61,10 @@ class TreeWriter:
         self.blobs.append(data)
         return len(self.blobs) - 1
 
+    def add_array(self, array: np.ndarray, dtype: str, /) -> int:
+        """Append the bytes of an array whose type the reader knows, in C order."""
+        return self.add_blob(array.astype(dtype, copy=False).tobytes())
+
     def write(self, value: Any, /) -> Any:
         """The JSON node of a value.
 
@@ -127,10 +131,12 @@ class TreeReader:
 
     Args:
         blobs: The record's table of blobs; nothing that is read refers to it afterwards.
+        view: Arrays share the memory of the blobs instead, and nobody can write to them.
     """
 
-    def __init__(self, blobs: Sequence[memoryview], /) -> None:
+    def __init__(self, blobs: Sequence[memoryview], /, *, view: bool = False) -> None:
         self._blobs = blobs
+        self.view = view
 
     def blob(self, position: Any, /) -> memoryview:
         """One blob; it must not outlive the record's bytes."""
@@ -144,10 +150,9 @@ class TreeReader:
         Raises:
             ValueError, TypeError, LookupError, RecursionError: The node is not one that `TreeWriter` makes.
         """
-        if isinstance(node, list):
-            return [self.read(item) for item in node]
-        if not isinstance(node, dict):
-            return node
+        kind = type(node)
+        if kind is not dict:
+            return [self.read(item) for item in node] if kind is list else node
         ((tag, content),) = node.items()
         match tag:
             case "d":
@@ -176,15 +181,21 @@ class TreeReader:
                 return np.bytes_(bytes(self.blob(content)))
         raise ValueError(f"there is no tag {tag!r}")
 
+    def read_flat(self, dtype: str, blob: Any, /) -> np.ndarray:
+        """(N,) what `TreeWriter.add_array` appended; memory as in `read_array`."""
+        array = np.frombuffer(self.blob(blob), dtype)
+        return array if self.view else array.copy()
+
     def read_array(self, dtype_text: Any, shape: Any, blob: Any, /) -> np.ndarray:
-        """An array of this type and shape that shares no memory with the blob."""
+        """An array of this type and shape that shares no memory with the blob, unless `view` says so."""
         dtype = _parse_dtype(dtype_text)
         data = self.blob(blob)
         if any(type(side) is not int or side < 0 for side in shape):
             raise ValueError(f"an array cannot have the shape {shape!r}")
         if math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError(f"an array of shape {shape!r} and type {dtype} has not {len(data)} bytes")
-        return np.array(np.ndarray(tuple(shape), dtype, buffer=data))
+        array = np.ndarray(tuple(shape), dtype, buffer=data)
+        return array if self.view else array.copy()
 
 
 def _describe_dtype(dtype: np.dtype[Any]) -> str:

@@ -305,8 +305,8 @@ class GeneratedDataset(Dataset[Any]):
         if made is source or (np.array_equal(made.image, source.image) and made.target is source.target):
             return Rejected("unchanged")
         origin = made.origin if made.origin is not None else Origin()
-        origin = replace(
-            origin, source=name, fingerprint=generator.fingerprint, variant=variant, attempt=attempt, seed=self.seed
+        origin = origin.replace(
+            source=name, fingerprint=generator.fingerprint, variant=variant, attempt=attempt, seed=self.seed
         )
         return made.replace(origin=origin)
 
@@ -358,7 +358,7 @@ class GeneratedDataset(Dataset[Any]):
             sample = verdict.sample if verdict.sample is not None else sample
             if verdict.score is not None and sample.origin is not None:
                 scores = {**sample.origin.scores, who: verdict.score}
-                sample = sample.replace(origin=replace(sample.origin, scores=scores))
+                sample = sample.replace(origin=sample.origin.replace(scores=scores))
         return sample
 
     def _ask(self, judge: Filter, sample: Sample, source: Sample) -> Verdict:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 import numpy as np
 
 from synthloader.checks import check_number, check_type
-from synthloader.sample import Sample
+from synthloader.sample import Origin, Sample
 from synthloader.targets import Target
 
 __all__ = [
@@ -151,9 +151,15 @@ class Filter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The entry of a candidate that the generator could not make; kept so that it is not tried again."""
+    """The entry of a candidate that the generator could not make; kept so that it is not tried again.
 
-    reason: str = field(default="")
+    Args:
+        reason: A few words that name the cause.
+        origin: Which generator, source, variant and attempt it was.
+    """
+
+    reason: str = ""
+    origin: Origin | None = field(default=None, compare=False)
 
 
 CacheEntry: TypeAlias = "Sample | Rejected"

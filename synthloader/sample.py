@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, cast
 
 import numpy as np
 
 from synthloader.checks import check_array, check_type, reject
+from synthloader.lazy import LazyArray, LazyField
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __all__ = ["Origin", "Sample"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Origin:
     """Where a generated sample came from. Generators fill in what they know; `GeneratedDataset` completes it.
 
@@ -28,6 +29,9 @@ class Origin:
         scores: Score of every filter, by the filter's name.
         prompt: The prompt, where there is one.
         model: Id of the model, where there is one.
+        weights: Hash of the model's weights, where there is one.
+        license: Under which terms the images and models may be used, as the recipe says it.
+        class_names: Class id to name, for the classes of the target, where the dataset has names.
         edited: (H, W) bool, the generated region; None where it is the whole image.
     """
 
@@ -40,11 +44,26 @@ class Origin:
     scores: Mapping[str, float] = field(default_factory=dict)
     prompt: str | None = None
     model: str | None = None
-    edited: np.ndarray | None = None
+    weights: str | None = None
+    license: str | None = None
+    class_names: Mapping[int, str] = field(default_factory=dict)
+    edited: np.ndarray | None = cast("np.ndarray | None", LazyField())
 
     def __post_init__(self) -> None:
-        if self.edited is not None:
-            object.__setattr__(self, "edited", check_array("edited", self.edited, dtype=np.bool_, shape=(None, None)))
+        edited = self.__dict__["edited"]
+        if edited is not None and not isinstance(edited, LazyArray):
+            object.__setattr__(self, "edited", check_array("edited", edited, dtype=np.bool_, shape=(None, None)))
+
+    @property
+    def edited_size_hw(self) -> tuple[int, int] | None:
+        """Height and width of the edited region, without unpacking it; None where it is the whole image."""
+        edited = self.__dict__["edited"]
+        return None if edited is None else (edited.shape[0], edited.shape[1])
+
+    def replace(self, **changes: Any) -> Origin:
+        """A copy with some fields changed, checked anew."""
+        # From __dict__, so that a region which nobody has asked for stays packed.
+        return Origin(**{**{each.name: self.__dict__[each.name] for each in fields(self)}, **changes})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +116,8 @@ class Sample:
         for name, values in self.maps.items():
             if not isinstance(values, np.ndarray) or values.shape[:2] != size_hw:
                 reject(f"maps[{name!r}]", f"be an array with the image's height and width {size_hw}", values)
-        if self.origin is not None and self.origin.edited is not None and self.origin.edited.shape != size_hw:
-            reject("edited", f"have the image's height and width {size_hw}", self.origin.edited.shape)
+        if self.origin is not None and self.origin.edited_size_hw not in (None, size_hw):
+            reject("edited", f"have the image's height and width {size_hw}", self.origin.edited_size_hw)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -127,34 +146,34 @@ class Sample:
             target: The target, still true for the new image.
             edited: (H, W) bool, which pixels were generated; None for the whole image.
             drawn: Names of the pool's samples that went into it.
-            **changes: Other fields of `Sample` that change (`metadata`, `maps`), or of `Origin` (`prompt`, `model`).
+            **changes: Other fields of `Sample` that change (`metadata`, `maps`), or of `Origin` (`prompt`, `model`,
+                `weights`).
         """
         before = self.origin
         if before is not None and edited is not None:
             same_size = before.edited is not None and before.edited.shape == edited.shape
             edited = before.edited | edited if same_size else None
-        origin = replace(
-            before if before is not None else Origin(),
+        origin = (before if before is not None else Origin()).replace(
             edited=edited,
             drawn=(*(before.drawn if before is not None else ()), *drawn),
-            **{name: changes.pop(name) for name in ("prompt", "model") if name in changes},
+            **{name: changes.pop(name) for name in ("prompt", "model", "weights") if name in changes},
         )
         return replace(self, image=image, target=target, origin=origin, **changes)
 
 
 def _check_instances(target: Instances, size_hw: tuple[int, int]) -> None:
-    if target.masks is not None and target.masks.shape[1:] != size_hw:
+    if target.mask_size_hw not in (None, size_hw):
         reject(
             "masks",
             f"have the image's height and width {size_hw}",
-            target.masks.shape[1:],
+            target.mask_size_hw,
             "Masks are drawn on the full image.",
         )
     if len(target) == 0:
         return
     height, width = size_hw
-    low, high = target.boxes.min(axis=0), target.boxes.max(axis=0)
-    if low[0] < 0 or low[1] < 0 or high[2] > width or high[3] > height:
+    right, bottom = target.boxes[:, 2:].max(axis=0)  # x1 <= x2 and y1 <= y2 hold already.
+    if target.boxes.min() < 0 or right > width or bottom > height:
         boxes = target.boxes
         outside = (boxes[:, 0] < 0) | (boxes[:, 1] < 0) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
         row = int(np.flatnonzero(outside)[0])

@@ -6,12 +6,13 @@ Everything is checked once, on construction. Arrays are kept as given (not copie
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 
 from synthloader.checks import check_array, check_int, check_type, reject
+from synthloader.lazy import LazyArray, LazyField
 
 __all__ = ["ClassLabel", "Instances", "SemanticMask", "Target"]
 
@@ -30,7 +31,7 @@ class ClassLabel:
         object.__setattr__(self, "class_id", check_int("class_id", self.class_id, minimum=0))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Instances:
     """N labelled objects.
 
@@ -38,7 +39,8 @@ class Instances:
         class_ids: (N,) int64, the dataset's own numbers.
         boxes: (N, 4) float32, x1 y1 x2 y2 in pixels, x1 <= x2 and y1 <= y2, finite. Pixel (row, column) covers the
             square from (column, row) to (column + 1, row + 1), so a mask of one pixel has a box of side 1.
-        masks: (N, H, W) bool, the visible pixels of each; None where the dataset has no masks.
+        masks: (N, H, W) bool, the visible pixels of each; None where the dataset has no masks. A `LazyArray` is
+            made when the attribute is first read.
         keypoints: (N, K, 3) float32, x y visibility (0 not labelled, 1 hidden, 2 visible); None where there are none.
         crowd: (N,) bool, a region that holds many objects; default none.
         attributes: Name to array of N rows: whatever else is known of each (ids, occlusion, depth). They follow the
@@ -56,7 +58,7 @@ class Instances:
 
     class_ids: np.ndarray
     boxes: np.ndarray
-    masks: np.ndarray | None = None
+    masks: np.ndarray | None = cast("np.ndarray | None", LazyField())
     keypoints: np.ndarray | None = None
     crowd: np.ndarray | None = None
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -65,8 +67,12 @@ class Instances:
         _set(self, "class_ids", check_array("class_ids", self.class_ids, dtype=np.int64, shape=(None,)))
         count = len(self.class_ids)
         _set(self, "boxes", check_array("boxes", self.boxes, dtype=np.float32, shape=(count, 4)))
-        if self.masks is not None:
-            _set(self, "masks", check_array("masks", self.masks, dtype=np.bool_, shape=(count, None, None)))
+        masks = self.__dict__["masks"]
+        if isinstance(masks, LazyArray):
+            if masks.shape[0] != count:
+                reject("masks", f"have shape ({count}, any, any)", masks.shape)
+        elif masks is not None:
+            _set(self, "masks", check_array("masks", masks, dtype=np.bool_, shape=(count, None, None)))
         if self.keypoints is not None:
             _set(self, "keypoints", check_array("keypoints", self.keypoints, dtype=np.float32, shape=(count, None, 3)))
         crowd = np.zeros(count, np.bool_) if self.crowd is None else self.crowd
@@ -80,6 +86,12 @@ class Instances:
     def __len__(self) -> int:
         """Number of instances."""
         return len(self.class_ids)
+
+    @property
+    def mask_size_hw(self) -> tuple[int, int] | None:
+        """Height and width of the masks, without unpacking them; None where there are none."""
+        masks = self.__dict__["masks"]
+        return None if masks is None else (masks.shape[1], masks.shape[2])
 
     def select(self, rows: np.ndarray, /) -> Instances:
         """These instances only, in this order; attributes and all.
@@ -98,7 +110,8 @@ class Instances:
 
     def replace(self, **changes: Any) -> Instances:
         """A copy with some fields changed, checked anew."""
-        return replace(self, **changes)
+        # From __dict__, so that masks which nobody has asked for stay packed.
+        return Instances(**{**{each.name: self.__dict__[each.name] for each in fields(self)}, **changes})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,15 +135,16 @@ Target: TypeAlias = ClassLabel | Instances | SemanticMask
 
 
 def _check_boxes(boxes: np.ndarray) -> None:
+    if (boxes[:, 2:] >= boxes[:, :2]).all() and np.isfinite(boxes).all():
+        return
     good = np.isfinite(boxes).all(axis=1) & (boxes[:, 2] >= boxes[:, 0]) & (boxes[:, 3] >= boxes[:, 1])
-    if not good.all():
-        row = int(np.flatnonzero(~good)[0])
-        reject(
-            f"boxes[{row}]",
-            "be finite x1 y1 x2 y2 with x1 <= x2 and y1 <= y2",
-            boxes[row].tolist(),
-            "Convert boxes of another format (xywh, cxcywh) to xyxy pixels first.",
-        )
+    row = int(np.flatnonzero(~good)[0])
+    reject(
+        f"boxes[{row}]",
+        "be finite x1 y1 x2 y2 with x1 <= x2 and y1 <= y2",
+        boxes[row].tolist(),
+        "Convert boxes of another format (xywh, cxcywh) to xyxy pixels first.",
+    )
 
 
 def _set(instance: object, name: str, value: object) -> None:
