@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import simplejpeg
+import simplejpeg  # type: ignore[import-untyped]
 import zstandard
 
 __all__ = ["CODECS", "DEFAULT_CODEC", "LOSSLESS_CODECS", "UnknownCodecError", "decode_image", "encode_image"]
@@ -37,7 +37,7 @@ _JPEG_MAX_SIDE = 65535
 _SUBSAMPLINGS = {"jpeg": "420", "jpeg-444": "444"}
 _ZSTD_LEVEL = 1
 
-# What a byte can stand for at most: a zstd block of 4 bytes holds 128 KiB, a JPEG block of 64 pixels has 6 bits or more.
+# What a byte can stand for at most: 4 bytes of zstd for a block of 128 KiB, 6 bits of JPEG for one of 64 pixels.
 _ZSTD_MAX_RATIO = (128 << 10) // 4
 _JPEG_MAX_PIXELS_PER_BYTE = 128
 _SHORT_ROW_BYTES = 256
@@ -110,23 +110,22 @@ def decode_image(parameters: Any, data: bytes | memoryview, /, *, view: bool = F
         UnknownCodecError: There is no such codec.
         ValueError, TypeError, LookupError: The bytes are not what the parameters say.
     """
-    size_hw, channels = _check_shape(parameters)
-    height, width = size_hw
+    if (codec := parameters["codec"]) not in ("raw", "zstd", "jpeg"):
+        raise UnknownCodecError(f"an image of codec {codec!r}, which this version does not know")
+    (height, width), channels = _check_shape(parameters)
     size_bytes = height * width * channels
-    match parameters["codec"]:
+    match codec:
         case "raw":
             if len(data) != size_bytes or channels != 3:
                 raise ValueError(f"{len(data)} bytes are no image of {height} x {width} pixels")
-            pixels = np.ndarray((height, width, 3), np.uint8, buffer=data)
+            pixels: np.ndarray = np.ndarray((height, width, 3), np.uint8, buffer=data)
             return pixels if view else pixels.copy()
         case "zstd":
             if parameters["filter"] != "up":
                 raise UnknownCodecError(f"an image filter {parameters['filter']!r}, which this version does not know")
             pixels = _decode_zstd(data, height, width, channels)
-        case "jpeg":
+        case _:
             pixels = _decode_jpeg(data, height, width, channels)
-        case codec:
-            raise UnknownCodecError(f"an image of codec {codec!r}, which this version does not know")
     if channels == 1:
         pixels = np.repeat(pixels, 3, axis=2)
     pixels.flags.writeable = not view
@@ -147,7 +146,7 @@ def _decode_zstd(data: bytes | memoryview, height: int, width: int, channels: in
             raise ValueError(f"{len(data)} bytes of zstd do not hold {height} x {width} pixels")
         rows = np.empty((height, width * channels), np.uint8)
         with _get_decompressor().stream_reader(data) as reader:
-            left = memoryview(rows.reshape(-1))
+            left = rows.reshape(-1).data
             while left and (count := reader.readinto(left)):
                 left = left[count:]
     except zstandard.ZstdError as error:

@@ -13,6 +13,7 @@ Facts about LMDB that shape this file:
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -20,10 +21,11 @@ from typing import Any
 
 import lmdb
 
+from synthloader.cache.changes import Change, apply_change
+from synthloader.cache.codecs import DEFAULT_CODEC
 from synthloader.cache.folder_lock import FolderLock
 from synthloader.cache.gate import Gate
-from synthloader.cache.layout import DISK_FULL, ENTRIES, VERDICTS, check_length, check_meta, claim_folder, refuse
-from synthloader.cache.record import is_intact
+from synthloader.cache.layout import DATABASES, DISK_FULL, check_length, check_meta, claim_folder, refuse
 from synthloader.errors import CacheFullError
 
 __all__ = ["GATE", "MAX_READERS", "Environment", "get_environment"]
@@ -33,6 +35,10 @@ GATE = Gate()
 
 MAX_READERS = 1024
 """Places for processes and threads that read at once, set by the first process that opens a folder."""
+
+_SPARE_TRANSACTIONS = 8
+"""Read transactions that are kept for the next readers: ended, so that they pin no page, with their place in the table
+of readers, so that to begin one is no more than to look up the newest commit."""
 
 _environments: dict[str, Environment] = {}
 _never_closed: list[Any] = []
@@ -58,7 +64,8 @@ class Environment:
     Attributes:
         users: Who uses it; the last one closes it.
         writers: Who has written; the last one lets other processes write.
-        databases: Handles of the two databases while it is open.
+        databases: Handles of the databases while it is open.
+        codec: How it stores images; None until it was opened.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -67,10 +74,12 @@ class Environment:
         self.users: set[object] = set()
         self.writers: set[object] = set()
         self.databases: dict[bytes, Any] = {}
+        self.codec: str | None = None
         self._process = os.getpid()
         self._handle: Any = None
         self._can_write = False
         self._lock: FolderLock | None = None
+        self._presence: FolderLock | None = None
 
     def get_handle(self) -> Any:
         """The open handle, or None where there is nothing to read yet."""
@@ -81,28 +90,50 @@ class Environment:
                     self._open(write=self._is_writer)
         return self._handle
 
-    def write(self, user: object, records: Sequence[tuple[bytes, bytes, bytes]], /) -> None:
-        """Commit records: all of them, or none where an error is raised. Alone.
-
-        Args:
-            user: Who writes; the process is the writer until `drop`.
-            records: Database, key, value. Intact records that are there already stay.
-        """
-        self._check_process()
-        self._become_writer(user)
+    def write(self, changes: Sequence[Change], /) -> None:
+        """Commit changes: all of them, or none where an error is raised. Alone, and as the writer."""
         while True:
             try:
                 with self._handle.begin(write=True) as transaction:
-                    for database, key, value in records:
-                        _put(transaction, self.databases[database], key, value)
+                    for change in changes:
+                        apply_change(change, transaction, self.databases)
                 return
             except lmdb.MapFullError:
-                self._grow(sum(len(value) for _, _, value in records))
+                self._grow(sum(len(change.value or b"") for change in changes))
             except lmdb.MapResizedError:
                 self._handle.set_mapsize(0)
             except lmdb.Error as error:
                 self.close()  # LMDB may refuse all further work with a handle that failed to write.
                 refuse(f"Writing to the cache {self.folder}", error, full_codes=DISK_FULL)
+
+    def compact(self) -> tuple[int, int]:
+        """Write the file anew without free pages; its size before and after. Alone, and as the writer.
+
+        Whoever has the old file open would go on with it, and with a table of readers that counts its commits; so
+        nobody may.
+        """
+        data, scratch = self.folder / "data.mdb", self.folder / "compacted"
+        before = data.stat().st_size
+        what = f"Compacting the cache {self.folder}"
+        self.close()
+        with FolderLock(self.folder / "readers.lock", exclusive=True, what=what, when_held="has it open"):
+            try:
+                shutil.rmtree(scratch, ignore_errors=True)  # Of a process that was killed at it.
+                scratch.mkdir()
+                handle = self._open_handle(write=True)
+                try:
+                    handle.copy(str(scratch), compact=True)
+                finally:
+                    handle.close()
+                with open(scratch / "data.mdb", "rb") as stream:
+                    os.fsync(stream.fileno())
+                os.replace(scratch / "data.mdb", data)
+                (self.folder / "lock.mdb").unlink(missing_ok=True)  # It counts the commits of the old file.
+            except (lmdb.Error, OSError) as error:
+                refuse(what, error, full_codes=DISK_FULL)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+        return before, data.stat().st_size
 
     def recover(self) -> None:
         """Take the size of a map that another process has grown, and the places of readers that were killed. Alone."""
@@ -117,7 +148,7 @@ class Environment:
         if self._process != os.getpid():
             return
         if not self.writers:
-            self._sync()
+            self.sync()
         if not self.users:
             self.close()
             _environments.pop(str(self.folder), None)
@@ -126,18 +157,22 @@ class Environment:
 
     def close(self) -> None:
         """Close the handle; the next use opens it again. Alone, or with nobody inside."""
-        self._sync()
+        self.sync()
         handle, self._handle, self.databases = self._handle, None, {}
         if handle is not None:
             handle.close()
+        presence, self._presence = self._presence, None
+        if presence is not None:
+            presence.release()
 
     def leave_to_parent(self) -> None:
         """In a forked child: forget what is the parent's."""
         if self._handle is not None:  # The fork came in the middle of a transaction of its own thread.
             _never_closed.append(self._handle)
-        if self._lock is not None:
-            self._lock.forget()
-        self._handle, self._lock, self.databases, self._process = None, None, {}, os.getpid()
+        for lock in (self._lock, self._presence):
+            if lock is not None:
+                lock.forget()
+        self._handle, self._lock, self._presence, self.databases, self._process = None, None, None, {}, os.getpid()
         self.writers.clear()
 
     def _check_process(self) -> None:
@@ -149,67 +184,99 @@ class Environment:
     def _is_writer(self) -> bool:
         return self._lock is not None and self._lock.exclusive
 
-    def _become_writer(self, user: object) -> None:
+    def become_writer(self, user: object, /, *, codec: str | None) -> None:
+        """Make the process the writer until `drop`. Alone.
+
+        Args:
+            user: Who writes.
+            codec: How images will be stored where the environment is new; None: the default.
+
+        Raises:
+            CacheLockedError: Another process is the writer.
+        """
+        self._check_process()
         self.writers.add(user)
         if not self._is_writer:
             try:
                 self.close()
                 claim_folder(self.folder)
                 self._unlock()
-                self._lock = FolderLock(self.folder / "writer.lock", exclusive=True)
+                self._lock = FolderLock(
+                    self.folder / "writer.lock",
+                    exclusive=True,
+                    what=f"Writing to the cache {self.folder}",
+                    when_held="holds its lock",
+                )
             except BaseException:
                 self.writers.discard(user)
                 raise
         if self._handle is not None and not self._can_write:
             self.close()
         if self._handle is None:
-            self._open(write=True)
+            self._open(write=True, codec=codec or DEFAULT_CODEC)
 
     def _unlock(self) -> None:
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
         """Bring the last commit to the disk, where a crash of the machine cannot undo it either."""
         if self._handle is not None and self._can_write:
             with suppress(lmdb.Error):
                 self._handle.sync(True)
 
-    def _open(self, *, write: bool) -> None:
+    def _open(self, *, write: bool, codec: str = DEFAULT_CODEC) -> None:
         """Open the handle, unless there is nothing to read yet."""
         data = self.folder / "data.mdb"
         if not write and (not data.exists() or data.stat().st_size == 0):  # Empty: its first writer was killed.
             return
         what = f"Opening the cache {self.folder}"
-        locks = write or self._can_lock()
-        try:
-            handle: Any = lmdb.open(
-                str(self.folder),
-                map_size=self.map_size_bytes,
-                max_dbs=8,
-                max_readers=MAX_READERS,
-                mode=0o666,
-                readonly=not write,
-                create=write,
-                lock=locks,
-                metasync=False,  # A killed process loses nothing by it, a crashed machine the last commit at most.
-            )
-        except lmdb.Error as error:
-            refuse(what, error)
+        presence = self._be_present(write=write)
         with ExitStack() as stack:
+            if presence is not None:
+                stack.callback(presence.release)
+            try:
+                handle = self._open_handle(write=write)
+            except lmdb.Error as error:
+                if not write and not data.exists():  # Taken away meanwhile: its shard was merged.
+                    return
+                refuse(what, error)
             stack.callback(handle.close)
             try:
                 check_length(handle, self.folder)
-                if locks:
+                if handle.flags()["lock"]:
                     handle.reader_check()
-                if not check_meta(handle, self.folder, write=write):
+                found = check_meta(handle, self.folder, codec=codec if write else None)
+                if found is None:
                     return
-                databases = {name: handle.open_db(name, create=False) for name in (ENTRIES, VERDICTS)}
+                databases = {name: handle.open_db(name, create=False) for name in DATABASES}
             except lmdb.Error as error:
                 refuse(what, error)
             stack.pop_all()
         self._handle, self.databases, self._can_write = handle, databases, write
+        self.codec, self._presence = found, presence
+
+    def _open_handle(self, *, write: bool) -> Any:
+        return lmdb.open(
+            str(self.folder),
+            map_size=self.map_size_bytes,
+            max_dbs=8,
+            max_readers=MAX_READERS,
+            max_spare_txns=_SPARE_TRANSACTIONS,
+            mode=0o666,
+            readonly=not write,
+            create=write,
+            lock=write or self._can_lock(),
+            metasync=False,  # A killed process loses nothing by it, a crashed machine the last commit at most.
+        )
+
+    def _be_present(self, *, write: bool) -> FolderLock | None:
+        """A lock that all who have the file open share, so that nobody writes it anew under them."""
+        file = self.folder / "readers.lock"
+        if not write and not file.exists():
+            return None  # Of a folder that cannot be written.
+        return FolderLock(file, exclusive=False, what=f"Opening the cache {self.folder}", when_held="is compacting it")
 
     def _can_lock(self) -> bool:
         """Whether LMDB can write its lock file. Where not, our own lock keeps writers away while we read."""
@@ -217,7 +284,12 @@ class Environment:
         if os.access(lock_file if lock_file.exists() else self.folder, os.W_OK, effective_ids=True):
             return True
         if self._lock is None and (self.folder / "writer.lock").exists():
-            self._lock = FolderLock(self.folder / "writer.lock", exclusive=False)
+            self._lock = FolderLock(
+                self.folder / "writer.lock",
+                exclusive=False,
+                what=f"Reading the cache {self.folder}",
+                when_held="is writing to it",
+            )
         return False
 
     def _grow(self, num_bytes: int) -> None:
@@ -235,13 +307,6 @@ class Environment:
             self._handle.set_mapsize(self.map_size_bytes)
         except (lmdb.Error, OverflowError) as error:
             refuse(f"Enlarging the map of the cache {self.folder}", error)
-
-
-def _put(transaction: Any, database: Any, key: bytes, value: bytes) -> None:
-    if not transaction.put(key, value, overwrite=False, db=database):
-        present = transaction.get(key, db=database)
-        if not is_intact(present):
-            transaction.put(key, value, db=database)
 
 
 def _close_before_fork() -> None:

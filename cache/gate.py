@@ -35,22 +35,31 @@ class Gate:
         me = threading.get_ident()
         return me in self._inside or me == self._waiting
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Go in, after whoever wants to be alone."""
+    def enter(self) -> None:
+        """Go in, after whoever wants to be alone. `leave` must follow, whatever happens."""
         me = threading.get_ident()
         with self._changed:
             while self._waiting not in (None, me) and me not in self._inside:
                 self._changed.wait()
             self._inside[me] = self._inside.get(me, 0) + 1
+
+    def leave(self) -> None:
+        """Go out."""
+        me = threading.get_ident()
+        with self._changed:
+            self._inside[me] -= 1
+            if not self._inside[me]:
+                del self._inside[me]
+                self._changed.notify_all()
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be inside for the block."""
+        self.enter()
         try:
             yield
         finally:
-            with self._changed:
-                self._inside[me] -= 1
-                if not self._inside[me]:
-                    del self._inside[me]
-                    self._changed.notify_all()
+            self.leave()
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -2,12 +2,17 @@
 
 | file | holds |
 |---|---|
-| `data.mdb`, `lock.mdb` | an LMDB environment: databases `entries` and `verdicts`, and the entry `meta` beside them |
+| `data.mdb`, `lock.mdb` | an LMDB environment: databases `entries`, `verdicts` and `log`, and the entry `meta` |
 | `writer.lock` | the operating system's lock of the one process that writes, and its number |
+| `readers.lock` | a lock that all share who have the environment open |
 | `stamps.jsonl`, `pools.json` | notes of others about sources and pools |
+| `card.json`, `card.md` | what is inside, from which models, under which terms |
+| `quarantine` | broken records that were taken out |
+| any other folder with a `data.mdb` | a shard: such a folder again |
 
 An entry's key is the cache's, a verdict's is the entry's and a hash of the filters' fingerprint. Values are records
-(`synthloader.cache.record`). `meta` is JSON: `{"application": "synthloader cache", "version": 1}`.
+(`synthloader.cache.record`); in `log` it is the time of an entry. `meta` is JSON:
+`{"application": "synthloader cache", "version": 1, "codec": "zstd"}`.
 """
 
 from __future__ import annotations
@@ -24,24 +29,32 @@ import lmdb
 from synthloader.errors import CacheCorruptError, CacheError, CacheFullError, CacheVersionError
 
 __all__ = [
+    "DATABASES",
     "DISK_FULL",
     "ENTRIES",
     "LAYOUT_VERSION",
+    "LOG",
     "OWN_FILES",
     "VERDICTS",
     "check_length",
     "check_meta",
     "claim_folder",
+    "is_shard",
     "refuse",
 ]
 
 LAYOUT_VERSION = 1
 """Version of the folder and its databases; records have a version of their own."""
 
-ENTRIES, VERDICTS = b"entries", b"verdicts"
-"""Names of the two databases."""
+DATABASES = ENTRIES, VERDICTS, LOG = b"entries", b"verdicts", b"log"
+"""Names of the databases."""
 
-OWN_FILES = frozenset({"data.mdb", "lock.mdb", "writer.lock", "stamps.jsonl", "stamps.new", "pools.json", "pools.new"})
+OWN_FILES = frozenset(
+    {
+        *("data.mdb", "lock.mdb", "writer.lock", "readers.lock", "stamps.jsonl", "stamps.new", "pools.json"),
+        *("pools.new", "card.json", "card.md", "quarantine", "compacted"),
+    }
+)
 """Files that a cache's folder may hold; with others in it, a folder without `data.mdb` is somebody else's."""
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
@@ -60,7 +73,7 @@ def claim_folder(folder: Path, /) -> None:
     what = f"Writing to the cache {folder}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        names = {name for name in os.listdir(folder) if not name.startswith(".")}
+        names = {name for name in os.listdir(folder) if not name.startswith(".") and not is_shard(folder / name)}
     except OSError as error:
         raise CacheError(
             what, reason=f"{folder}: {error.strerror}", hint="choose a folder that can be written"
@@ -68,6 +81,11 @@ def claim_folder(folder: Path, /) -> None:
     if "data.mdb" not in names and (others := names - OWN_FILES):
         reason = f"the folder holds {len(others)} other files, among them {min(others)}"
         raise CacheError(what, reason=reason, hint="choose a new or an empty folder")
+
+
+def is_shard(folder: Path, /) -> bool:
+    """Whether it is a folder with an environment of its own, or one that is about to get it."""
+    return (folder / "data.mdb").exists() or (folder / "writer.lock").exists()
 
 
 def check_length(handle: Any, folder: Path, /) -> None:
@@ -82,8 +100,13 @@ def check_length(handle: Any, folder: Path, /) -> None:
         _refuse_corrupt(f"Opening the cache {folder}", f"data.mdb has {found} bytes of {expected}: it was cut off")
 
 
-def check_meta(handle: Any, folder: Path, /, *, write: bool) -> bool:
-    """Whether there is a cache in the environment; one is made where that may be written.
+def check_meta(handle: Any, folder: Path, /, *, codec: str | None) -> str | None:
+    """How the cache in the environment stores images; None where there is no cache yet.
+
+    Args:
+        handle: LMDB's.
+        folder: The environment's folder.
+        codec: That of the cache which is made where there is none; None makes none.
 
     Raises:
         CacheVersionError: A newer version of synthloader made it.
@@ -97,11 +120,11 @@ def check_meta(handle: Any, folder: Path, /, *, write: bool) -> bool:
     if data is not None:
         try:
             meta = json.loads(data)
-            application, version = meta["application"], int(meta["version"])
-        except (ValueError, TypeError, KeyError) as error:
+            application, version, found = meta["application"], int(meta["version"]), str(meta.get("codec"))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             _refuse_corrupt(what, "its entry `meta` is broken", error)
         if application == _APPLICATION and version <= LAYOUT_VERSION:
-            return True
+            return found
         raise CacheVersionError(
             what,
             reason=f"it has format {version} of {application}, and this version of synthloader reads formats up to "
@@ -111,12 +134,13 @@ def check_meta(handle: Any, folder: Path, /, *, write: bool) -> bool:
     if not is_empty:
         reason = "it holds an LMDB database that synthloader did not make"
         raise CacheError(what, reason=reason, hint="choose another folder")
-    if write:
+    if codec is not None:
+        meta = {"application": _APPLICATION, "version": LAYOUT_VERSION, "codec": codec}
         with handle.begin(write=True) as transaction:
-            for name in (ENTRIES, VERDICTS):
+            for name in DATABASES:
                 handle.open_db(name, txn=transaction)
-            transaction.put(_META, json.dumps({"application": _APPLICATION, "version": LAYOUT_VERSION}).encode())
-    return write
+            transaction.put(_META, json.dumps(meta).encode())
+    return codec
 
 
 def refuse(what: str, error: Exception, /, *, full_codes: Set[int] = frozenset()) -> NoReturn:

@@ -1,19 +1,23 @@
-"""`Lease`: what a cache reads and writes its environment by. Nothing that it shows outlives the `with` block."""
+"""`Lease`: what a cache reads and writes one environment by. Nothing that it shows outlives the transaction."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 
+from synthloader.cache.changes import Change
 from synthloader.cache.environment import GATE, Environment, get_environment
 from synthloader.cache.layout import refuse
+from synthloader.errors import CacheError
 
 __all__ = ["Lease", "Snapshot"]
+
+Value = TypeVar("Value")
 
 
 class Snapshot:
@@ -57,19 +61,53 @@ class Snapshot:
 
 
 class Lease:
-    """A cache's part in the environment of its folder: from the first use to `release`, and from the next use on again.
+    """A cache's part in the environment of a folder: from the first use to `release`, and from the next use on again.
 
     Args:
-        folder: Folder of the cache.
+        folder: The environment's folder.
         map_size_bytes: Room that the file has at first.
         owner: The cache; when it is forgotten without `release`, its part ends.
+        codec: The only codec that is accepted of the environment; None: whichever it has.
     """
 
-    def __init__(self, folder: Path, /, *, map_size_bytes: int, owner: object) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, /, *, map_size_bytes: int, owner: object, codec: str | None = None) -> None:
+        self.folder = folder
+        self.codec = codec
         self._map_size_bytes = map_size_bytes
         self._environment: Environment | None = None
+        self._checked_handle: Any = None
         weakref.finalize(owner, self._abandon)
+
+    def look_up(self, database: bytes, key: bytes, read: Callable[[memoryview], Value], /) -> Value | None:
+        """What `read` makes of a record, of which it may keep nothing; None where there is none.
+
+        The transaction is one of those that the environment keeps for the next reader, so it costs a microsecond: it
+        sees all that is committed, and no page of the file is kept from being used again when nobody reads.
+        """
+        GATE.enter()
+        try:
+            environment = self._borrow()
+            handle = environment.get_handle()
+            if handle is None:
+                return None
+            if handle is not self._checked_handle:
+                self._check(environment, handle)
+            transaction = handle.begin(buffers=True)
+            try:
+                view = transaction.get(key, db=environment.databases[database])
+                return None if view is None else read(view)
+            finally:
+                view = None
+                transaction.abort()
+                transaction = None
+        except lmdb.Error:
+            pass  # Seldom, and the slow way knows what to do.
+        finally:
+            handle = None
+            GATE.leave()
+        with self.read() as snapshot:
+            view = None if snapshot is None else snapshot.get(database, key)
+            return None if view is None else read(view)
 
     @contextmanager
     def read(self) -> Iterator[Snapshot | None]:
@@ -79,23 +117,76 @@ class Lease:
             try:
                 yield snapshot
             except lmdb.Error as error:
-                refuse(f"Reading the cache {self._folder}", error)
+                refuse(f"Reading the cache {self.folder}", error)
 
-    def write(self, records: Sequence[tuple[bytes, bytes, bytes]], /) -> None:
-        """Commit records: all of them, or none where an error is raised. Intact ones that are there already stay.
+    def write(self, changes: Sequence[Change], /) -> None:
+        """Commit changes: all of them, or none where an error is raised.
 
         The process is then the writer until all caches of this folder that wrote are closed.
-
-        Args:
-            records: Database, key, value.
         """
+        self._check_no_view("Writing to")
         with GATE.alone():
-            self._borrow().write(self, records)
+            environment = self._borrow()
+            environment.become_writer(self, codec=self.codec)
+            self._check(environment, environment.get_handle())
+            environment.write(changes)
+
+    def claim(self) -> None:
+        """Become the writer of the folder, before there is anything to write.
+
+        Raises:
+            CacheLockedError: Another process is.
+        """
+        self._check_no_view("Writing to")
+        with GATE.alone():
+            self._borrow().become_writer(self, codec=self.codec)
+
+    def sync(self) -> None:
+        """Bring what is committed to the disk, where a crash of the machine cannot undo it either."""
+        self._check_no_view("Writing to")
+        with GATE.alone():
+            self._borrow().sync()
+
+    def compact(self) -> tuple[int, int]:
+        """Write the file anew without its free pages; its size before and after, in bytes.
+
+        Raises:
+            CacheLockedError: Another process has it open.
+        """
+        self._check_no_view("Compacting")
+        with GATE.alone():
+            environment = self._borrow()
+            environment.become_writer(self, codec=self.codec)
+            return environment.compact()
+
+    def find_codec(self) -> str | None:
+        """How the environment stores images; None where it was never written."""
+        with GATE.inside():
+            environment = self._borrow()
+            return environment.codec if environment.get_handle() is not None else None
 
     def release(self) -> None:
         """Give it back. The last one closes the environment, the last one that wrote lets other processes write."""
+        self._check_no_view("Closing")
         with GATE.alone():
             self._give_back()
+
+    def _check_no_view(self, what: str) -> None:
+        if GATE.is_busy:
+            raise CacheError(
+                f"{what} the cache {self.folder}",
+                reason="this thread has a view of a cache open",
+                hint="leave the `with cache.view(key)` block first",
+            )
+
+    def _check(self, environment: Environment, handle: Any) -> None:
+        if self.codec is not None and environment.codec not in (None, self.codec):
+            raise CacheError(
+                f"Opening the cache {self.folder}",
+                reason=f"its images are stored with codec {environment.codec!r}, not {self.codec!r}",
+                hint=f"leave codec out or say codec={environment.codec!r}, or use another folder",
+            )
+        self._checked_handle = handle
 
     def _abandon(self) -> None:
         # At any moment, even in the middle of something else: so it waits for no other thread. Nobody reads by it.
@@ -103,16 +194,18 @@ class Lease:
             self._give_back()
 
     def _give_back(self) -> None:
-        environment, self._environment = self._environment, None
+        environment, self._environment, self._checked_handle = self._environment, None, None
         if environment is not None:
             environment.drop(self)
 
     def _borrow(self) -> Environment:
         """The environment; under the gate, so that nobody closes it meanwhile."""
-        if self._environment is None:
+        environment = self._environment
+        if environment is None:
             with GATE.locked():
-                self._environment = get_environment(self._folder, self, map_size_bytes=self._map_size_bytes)
-        return self._environment
+                environment = get_environment(self.folder, self, map_size_bytes=self._map_size_bytes)
+                self._environment = environment
+        return environment
 
     def _begin_read(self, stack: ExitStack) -> Snapshot | None:
         for may_retry in (True, True, False):
@@ -122,6 +215,7 @@ class Lease:
                 handle = environment.get_handle()
                 if handle is None:
                     return None
+                self._check(environment, handle)
                 try:
                     transaction = handle.begin(buffers=True)
                 except lmdb.Error as error:
@@ -133,7 +227,8 @@ class Lease:
                     stack.enter_context(attempt.pop_all())
                     return snapshot
             if not may_retry or not isinstance(failure, lmdb.MapResizedError | lmdb.ReadersFullError):
-                refuse(f"Reading the cache {self._folder}", failure)
+                refuse(f"Reading the cache {self.folder}", failure)
+            self._check_no_view("Reading")  # A map cannot be opened anew under a view.
             with GATE.alone():
                 self._borrow().recover()
         return None

@@ -66,14 +66,46 @@ class MemoryCache:
         Raises:
             CacheFullError: They do not fit into `max_size_bytes`.
         """
-        records = {check_key(key): encode_entry(entry) for key, entry in items}
+        self.put_encoded([(key, self.encode(entry)) for key, entry in items])
+
+    def encode(self, entry: CacheEntry, /) -> bytes:
+        """The record of an entry; images are kept as they are."""
+        return encode_entry(entry, codec="raw")
+
+    def encode_verdict(self, verdict: Verdict, filters: str, /, *, of: Sample) -> bytes:
+        """The record of a verdict."""
+        return encode_verdict(verdict, filters, of=of, codec="raw")
+
+    def decode(self, record: bytes, /) -> CacheEntry:
+        """The entry of a record: what `get` gives back once it was put."""
+        return decode_entry(record)
+
+    def put_encoded(
+        self, entries: Iterable[tuple[bytes, bytes]], verdicts: Iterable[tuple[bytes, str, bytes]] = (), /
+    ) -> None:
+        """Keep records of `encode` and `encode_verdict`: all of them, or none where they do not fit.
+
+        Args:
+            entries: Keys and records.
+            verdicts: Keys, fingerprints of filters, and records.
+
+        Raises:
+            CacheFullError: They do not fit into `max_size_bytes`.
+        """
+        records = {check_key(key): record for key, record in entries}
+        judged = {}
+        for key, filters, record in verdicts:
+            check_type("filters", filters, str)
+            judged[check_key(key), filters] = record
         new = {key: record for key, record in records.items() if key not in self._entries}
-        self._take_room(sum(map(len, new.values())))
+        new_judged = {name: record for name, record in judged.items() if name not in self._verdicts}
+        self._take_room(sum(map(len, new.values())) + sum(map(len, new_judged.values())))
         self._entries.update(new)
+        self._verdicts.update(new_judged)
 
     def recode(self, entry: CacheEntry, /) -> CacheEntry:
         """What `get` would give back after `put`, without keeping it."""
-        return decode_entry(encode_entry(entry))
+        return self.decode(self.encode(entry))
 
     def get_verdict(self, key: bytes, filters: str, /, *, of: Sample) -> Verdict | None:
         """The verdict on entry `key` under this fingerprint of filters, or None."""
@@ -98,13 +130,9 @@ class MemoryCache:
         Raises:
             CacheFullError: They do not fit into `max_size_bytes`.
         """
-        records = {}
-        for key, filters, verdict, of in items:
-            check_type("filters", filters, str)
-            records[check_key(key), filters] = encode_verdict(verdict, filters, of=of)
-        new = {name: record for name, record in records.items() if name not in self._verdicts}
-        self._take_room(sum(map(len, new.values())))
-        self._verdicts.update(new)
+        self.put_encoded(
+            [], [(key, filters, self.encode_verdict(verdict, filters, of=of)) for key, filters, verdict, of in items]
+        )
 
     def _take_room(self, size_bytes: int) -> None:
         limit = self.max_size_bytes

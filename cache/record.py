@@ -38,12 +38,13 @@ from synthloader.cache.codecs import DEFAULT_CODEC, UnknownCodecError, decode_im
 from synthloader.cache.tree import TreeReader, TreeWriter, UnstorableError
 from synthloader.checks import check_type, reject
 from synthloader.errors import CacheCorruptError, CacheVersionError
+from synthloader.lazy import LazyArray
 from synthloader.protocols import CacheEntry, Rejected, Verdict
 from synthloader.sample import Origin, Sample
-from synthloader.lazy import LazyArray
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __all__ = [
+    "KIND_NAMES",
     "RECORD_VERSION",
     "UNSTORED_FIELDS",
     "decode_entry",
@@ -51,6 +52,7 @@ __all__ = [
     "encode_entry",
     "encode_verdict",
     "is_intact",
+    "take_apart",
 ]
 
 RECORD_VERSION = 1
@@ -64,7 +66,10 @@ _MAGIC = b"SLRC"
 _HEAD = struct.Struct("<4sBBBBQ")
 _COUNTS = struct.Struct("<II")
 _SAMPLE, _REJECTED, _VERDICT, _LAYER = 1, 2, 3, 4
-_KIND_NAMES = {_SAMPLE: "sample", _REJECTED: "rejected", _VERDICT: "verdict", _LAYER: "layer"}
+KIND_NAMES = {_SAMPLE: "sample", _REJECTED: "rejected", _VERDICT: "verdict", _LAYER: "layer"}
+"""Number of a kind of record to its name."""
+
+_AGAIN = "open the cache with on_corrupt='regenerate', or take it out: synthloader cache verify PATH --quarantine"
 _UPDATE = "update synthloader: pip install -U synthloader"
 _PARTS = ("image", "target", "origin", "metadata", "maps", "fields")
 _AS_JUDGED = "="
@@ -120,7 +125,7 @@ def decode_entry(data: bytes | memoryview, /, *, name: str = "a record", view: b
         CacheCorruptError: The bytes are not what was written.
         CacheVersionError: A newer version of synthloader wrote them.
     """
-    kind, tree, reader = _take_apart(data, name, view=view)
+    kind, tree, reader = take_apart(data, name, view=view)
     try:
         if kind == _REJECTED:
             return Rejected(reader.read(tree["reason"]), _read_origin(reader, tree["origin"], (0, 0)))
@@ -128,9 +133,7 @@ def decode_entry(data: bytes | memoryview, /, *, name: str = "a record", view: b
             return _read_sample(reader, tree, None)
     except _MALFORMED as error:
         _refuse_malformed(name, error)
-    raise CacheCorruptError(
-        f"Reading {name}", reason=f"it is a {_KIND_NAMES[kind]}, not a sample", hint="generate it again"
-    )
+    raise CacheCorruptError(f"Reading {name}", reason=f"it is a {KIND_NAMES[kind]}, not a sample", hint=_AGAIN)
 
 
 def encode_verdict(verdict: Verdict, filters: str, /, *, of: Sample, codec: str = DEFAULT_CODEC) -> bytes:
@@ -171,11 +174,9 @@ def decode_verdict(data: bytes | memoryview, /, *, of: Sample, name: str = "a re
         CacheCorruptError: The bytes are not what was written, or `of` is not the sample that was judged.
         CacheVersionError: A newer version of synthloader wrote them.
     """
-    kind, tree, reader = _take_apart(data, name)
+    kind, tree, reader = take_apart(data, name)
     if kind != _VERDICT:
-        raise CacheCorruptError(
-            f"Reading {name}", reason=f"it is a {_KIND_NAMES[kind]}, not a verdict", hint="judge it again"
-        )
+        raise CacheCorruptError(f"Reading {name}", reason=f"it is a {KIND_NAMES[kind]}, not a verdict", hint=_AGAIN)
     try:
         sample = None if tree["sample"] is None else _read_sample(reader, tree["sample"], of)
         return Verdict(tree["accepted"], reader.read(tree["score"]), reader.read(tree["reason"]), sample)
@@ -206,22 +207,35 @@ def _assemble(kind: int, tree: dict[str, Any], writer: TreeWriter) -> bytes:
     return b"".join([head, struct.pack("<Q", _compute_checksum(head, body)), *body])
 
 
-def _take_apart(data: bytes | memoryview, name: str, *, view: bool = False) -> tuple[int, Any, TreeReader]:
+def take_apart(
+    data: bytes | memoryview, name: str, /, *, view: bool = False, checks_bytes: bool = True
+) -> tuple[int, Any, TreeReader]:
+    """Kind (one of `KIND_NAMES`), tree and blobs of a record.
+
+    Args:
+        data: A whole record.
+        name: What errors call it.
+        view: Arrays that are read share the memory of `data`.
+        checks_bytes: Compare the checksum, for which all bytes are read. False reads the tree alone.
+
+    Raises:
+        CacheCorruptError: The bytes are not what was written.
+        CacheVersionError: A newer version of synthloader wrote them.
+    """
     data = memoryview(data)
     what = f"Reading {name}"
-    hint = "generate it again, which replaces it"
     if len(data) < _HEAD.size + _COUNTS.size:
-        raise CacheCorruptError(what, reason=f"{len(data)} bytes are too few for a record", hint=hint)
+        raise CacheCorruptError(what, reason=f"{len(data)} bytes are too few for a record", hint=_AGAIN)
     magic, version, kind, flags, _, _ = _HEAD.unpack_from(data)
     if magic != _MAGIC:
-        raise CacheCorruptError(what, reason=f"it begins with {magic!r}, not with {_MAGIC!r}", hint=hint)
-    if not is_intact(data):
-        raise CacheCorruptError(what, reason="its bytes do not match its checksum", hint=hint)
+        raise CacheCorruptError(what, reason=f"it begins with {magic!r}, not with {_MAGIC!r}", hint=_AGAIN)
+    if checks_bytes and not is_intact(data):
+        raise CacheCorruptError(what, reason="its bytes do not match its checksum", hint=_AGAIN)
     if version > RECORD_VERSION:
         reason = f"it has format {version}, and this version of synthloader reads formats up to {RECORD_VERSION}"
         raise CacheVersionError(what, reason=reason, hint=_UPDATE)
     if kind not in (_SAMPLE, _REJECTED, _VERDICT):
-        reason = f"it is of kind {kind} ({_KIND_NAMES.get(kind, 'unknown')}), which this version does not read"
+        reason = f"it is of kind {kind} ({KIND_NAMES.get(kind, 'unknown')}), which this version does not read"
         raise CacheVersionError(what, reason=reason, hint=_UPDATE)
     if flags:
         raise CacheVersionError(what, reason=f"it has flags {flags:#x}, which this version does not know", hint=_UPDATE)
@@ -250,9 +264,7 @@ def _refuse_malformed(name: str, error: Exception) -> NoReturn:
     if isinstance(error, UnknownCodecError | _UnknownTargetError):
         raise CacheVersionError(f"Reading {name}", reason=f"it has {error}", hint=_UPDATE) from error
     text = f"{type(error).__name__}: {error}"[:200]
-    raise CacheCorruptError(
-        f"Reading {name}", reason=f"it is not made as records are: {text}", hint="generate it again, which replaces it"
-    ) from error
+    raise CacheCorruptError(f"Reading {name}", reason=f"it is not made as records are: {text}", hint=_AGAIN) from error
 
 
 def _compute_checksum(head: bytes | memoryview, body: Sequence[bytes | memoryview]) -> int:
@@ -343,7 +355,7 @@ def _write_target(writer: TreeWriter, target: Target | None) -> Any:
                 "boxes": writer.add_array(target.boxes, "<f4"),
                 "masks": None if target.masks is None else _write_masks(writer, target.masks),
                 "keypoints": writer.write(target.keypoints),
-                "crowd": writer.add_array(target.crowd, "|b1"),
+                "crowd": writer.add_array(cast(np.ndarray, target.crowd), "|b1"),
                 "attributes": _write_arrays(writer, "attributes", target.attributes),
             }
 

@@ -194,7 +194,7 @@ class TreeReader:
             raise ValueError(f"an array cannot have the shape {shape!r}")
         if math.prod(shape) * dtype.itemsize != len(data):
             raise ValueError(f"an array of shape {shape!r} and type {dtype} has not {len(data)} bytes")
-        array = np.ndarray(tuple(shape), dtype, buffer=data)
+        array: np.ndarray = np.ndarray(tuple(shape), dtype, buffer=data)
         return array if self.view else array.copy()
 
 

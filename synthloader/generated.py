@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-import torch.distributed
-from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data import Dataset
 
 from synthloader.cache.record import UNSTORED_FIELDS
 from synthloader.checks import check_count, check_int, check_type, reject
-from synthloader.errors import (
-    CacheCorruptError,
-    CacheFullError,
-    CacheLockedError,
-    GenerationError,
-    LabelContractError,
-    NothingToGenerate,
-    ShortfallError,
-    note_error,
-)
-from synthloader.keys import StampBook, hash_content, make_key
+from synthloader.errors import GenerationError, LabelContractError, NothingToGenerate, ShortfallError, note_error
+from synthloader.keys import StampBook, make_key
 from synthloader.protocols import AnyAdapter, Bindable, Cache, CacheEntry, Filter, Generator, Pool, Rejected, Verdict
 from synthloader.sample import Origin, Sample
 from synthloader.seeds import make_rng
 from synthloader.sources import Source
-from synthloader.targets import Target
+from synthloader.store import Puts, Store
+from synthloader.targets import ClassLabel, Instances, Target
 
 __all__ = ["GeneratedDataset", "Outcome"]
-
-_LOGGER = logging.getLogger("synthloader.generated")
 
 
 @dataclass
@@ -49,7 +36,7 @@ class Outcome:
         rejections: (who, reason) of every candidate that failed; who is the generator's or the filter's name.
         judged: (filter's name, accepted) of every judgement.
         source_reads: 1 if a hit had to read the source for fields that the cache cannot hold.
-        puts: What a cache should keep, in order; filled by `GeneratedDataset.make(..., collect=True)`.
+        puts: What the cache should keep; filled by `GeneratedDataset.make(..., collect=True)`.
     """
 
     sample: Sample | None = None
@@ -58,7 +45,7 @@ class Outcome:
     rejections: list[tuple[str, str]] = field(default_factory=list)
     judged: list[tuple[str, bool]] = field(default_factory=list)
     source_reads: int = 0
-    puts: list[tuple[Any, ...]] = field(default_factory=list)
+    puts: Puts = field(default_factory=Puts)
 
 
 class GeneratedDataset(Dataset[Any]):
@@ -78,6 +65,7 @@ class GeneratedDataset(Dataset[Any]):
         seed: Everything random in the samples follows from it.
         pool: What the generator draws donors and reference images from; None: the sources.
         version: Stands for the content of a dataset that names no files; change it when the data changes.
+        license: Under which terms the images and models may be used; kept in the origin of every sample.
 
     Raises:
         ValueError: The dataset is empty, an argument is out of range, or a persistent cache lacks variants or version.
@@ -105,6 +93,8 @@ class GeneratedDataset(Dataset[Any]):
         seed: int = 0,
         pool: Any = None,
         version: str | None = None,
+        *,
+        license: str | None = None,
     ) -> None:
         if isinstance(real, Dataset) and getattr(real, "_is_mix", False):
             reject(
@@ -130,6 +120,9 @@ class GeneratedDataset(Dataset[Any]):
         self.seed = check_int("seed", seed)
         if version is not None:
             check_type("version", version, str)
+        if license is not None:
+            check_type("license", license, str)
+        self.license = license
         if cache is not None and cache.persistent and variants is None:
             reject(
                 "variants",
@@ -147,9 +140,9 @@ class GeneratedDataset(Dataset[Any]):
         self.pool = self.source if pool is None else _make_pool(pool, adapter, version, stamps)
         self.filters = tuple(filters)
         self.cache = cache
+        self.store = None if cache is None else Store(cache)
         self.given_generator = generator
         self._aimed: dict[int, Generator] = {}
-        self._warned_locked = False
         if cache is not None and cache.persistent:
             self.source.stamp(0)  # refused now, not in the middle of the night
             if self.draws_from_pool:
@@ -232,23 +225,30 @@ class GeneratedDataset(Dataset[Any]):
             collect: Leave what a cache should keep in `Outcome.puts` instead of storing it.
         """
         outcome = Outcome()
-        generator = self._aim(target_class)
-        lazy = _LazySource(self.source, source)
-        for attempt in range(self.attempts):
-            entry, key = self._find_candidate(generator, lazy, source, variant, attempt, outcome, index, collect)
-            if isinstance(entry, Rejected):
-                outcome.rejections.append((_name_of(generator), entry.reason))
-                continue
-            entry = self._complete_fields(entry, lazy, outcome)
-            judged = self._judge(entry, lazy, key, outcome, collect)
-            if judged is not None:
-                outcome.sample = judged
-                break
+        try:
+            self._try_candidates(self._aim(target_class), source, variant, index, outcome)
+        finally:
+            if self.store is not None and not collect:
+                self.store.keep(outcome.puts)
         return outcome
 
     def make_cache_key(self, source: int, variant: int, attempt: int = 0, *, target_class: int | None = None) -> bytes:
         """The key of one candidate."""
         return self._make_key(self._aim(target_class), source, variant, attempt)
+
+    def _try_candidates(
+        self, generator: Generator, source: int, variant: int, index: int | None, outcome: Outcome
+    ) -> None:
+        lazy = _LazySource(self.source, source)
+        for attempt in range(self.attempts):
+            entry, key = self._find_candidate(generator, lazy, source, variant, attempt, outcome, index)
+            if isinstance(entry, Rejected):
+                outcome.rejections.append((_name_of(generator), entry.reason))
+                continue
+            entry = self._complete_fields(entry, lazy, outcome)
+            outcome.sample = self._judge(entry, lazy, key, outcome)
+            if outcome.sample is not None:
+                return
 
     def _find_candidate(
         self,
@@ -259,27 +259,18 @@ class GeneratedDataset(Dataset[Any]):
         attempt: int,
         outcome: Outcome,
         index: int | None,
-        collect: bool,
     ) -> tuple[CacheEntry, bytes]:
         key = b""
         if self.cache is not None:
             key = self._make_key(generator, source, variant, attempt)
-            try:
-                entry = self.cache.get(key)
-            except CacheCorruptError as error:
-                _LOGGER.warning("generated anew: %s", error)
-                entry = None
+            entry = self.cache.get(key)
             if entry is not None:
                 outcome.hits += 1
                 return entry, key
             outcome.misses += 1
         entry = self._generate(generator, lazy.sample, source, variant, attempt, index)
-        if self.cache is not None:
-            if collect:
-                outcome.puts.append(("entry", key, entry))
-            elif self._may_store():
-                self._store(lambda cache: cache.put(key, entry))
-            entry = self.cache.recode(entry)
+        if self.store is not None:
+            entry = self.store.add_entry(outcome.puts, key, entry)
         return entry, key
 
     def _generate(
@@ -296,19 +287,40 @@ class GeneratedDataset(Dataset[Any]):
         try:
             made = generator.generate(source, rng=rng)
         except NothingToGenerate as nothing:
-            return Rejected(nothing.reason)
+            return Rejected(nothing.reason, self._complete_origin(Origin(), generator, name, variant, attempt))
         except Exception as error:
             where = at * (self.variants or 1) + variant if index is None else index
             note_error(error, f"while generating index {where} with {_name_of(generator)}(seed={self.seed})")
             raise
         self._check_made(made, source, generator, at if index is None else index)
         if made is source or (np.array_equal(made.image, source.image) and made.target is source.target):
-            return Rejected("unchanged")
-        origin = made.origin if made.origin is not None else Origin()
-        origin = origin.replace(
-            source=name, fingerprint=generator.fingerprint, variant=variant, attempt=attempt, seed=self.seed
+            return Rejected("unchanged", self._complete_origin(Origin(), generator, name, variant, attempt))
+        origin = self._complete_origin(made.origin or Origin(), generator, name, variant, attempt)
+        return made.replace(origin=origin.replace(class_names=self._find_class_names(made.target)))
+
+    def _complete_origin(self, origin: Origin, generator: Generator, name: str, variant: int, attempt: int) -> Origin:
+        return origin.replace(
+            source=name,
+            fingerprint=generator.fingerprint,
+            variant=variant,
+            attempt=attempt,
+            seed=self.seed,
+            license=self.license,
         )
-        return made.replace(origin=origin)
+
+    def _find_class_names(self, target: Target | None) -> dict[int, str]:
+        """What the classes of a target are called, where the dataset says so."""
+        names = self._class_names
+        match target:
+            case Instances(class_ids=class_ids):
+                return {class_id: names[class_id] for class_id in sorted(set(class_ids.tolist())) if class_id in names}
+            case ClassLabel(class_id=class_id):
+                return {class_id: names[class_id]} if class_id in names else {}
+        return dict(names)
+
+    @cached_property
+    def _class_names(self) -> dict[int, str]:
+        return {class_id: name for name, class_id in sorted((self.source.classes or {}).items(), reverse=True)}
 
     def _check_made(self, made: object, source: Sample, generator: Generator, index: int) -> None:
         if not isinstance(made, Sample):
@@ -334,22 +346,16 @@ class GeneratedDataset(Dataset[Any]):
         kept = {name: value for name, value in sample.fields.items() if name != UNSTORED_FIELDS}
         return sample.replace(fields={**kept, **{name: lazy.sample.fields[name] for name in missing}})
 
-    def _judge(self, sample: Sample, lazy: _LazySource, key: bytes, outcome: Outcome, collect: bool) -> Sample | None:
+    def _judge(self, sample: Sample, lazy: _LazySource, key: bytes, outcome: Outcome) -> Sample | None:
         """The sample to use, or None when a filter rejects it. Verdicts are kept under the filters up to each."""
         until = ""
         for judge in self.filters:
-            until = hash_content([until, judge.fingerprint]).hex()
+            until = f"{until} | {judge.fingerprint}" if until else judge.fingerprint
             verdict = self.cache.get_verdict(key, until, of=sample) if self.cache is not None else None
             if verdict is None:
                 verdict = self._ask(judge, sample, lazy.sample)
-                if self.cache is not None:
-                    keep, of, name = verdict, sample, until
-                    if collect:
-                        outcome.puts.append(("verdict", key, name, keep, of))
-                    elif self._may_store():
-                        self._store(
-                            lambda cache, name=name, keep=keep, of=of: cache.put_verdict(key, name, keep, of=of)
-                        )
+                if self.store is not None:
+                    self.store.add_verdict(outcome.puts, key, until, verdict, of=sample)
             who = _name_of(judge)
             outcome.judged.append((who, verdict.accepted))
             if not verdict.accepted:
@@ -394,24 +400,6 @@ class GeneratedDataset(Dataset[Any]):
     def draws_from_pool(self) -> bool:
         """Whether another pool would give other samples."""
         return isinstance(self.given_generator, Bindable) and getattr(self.given_generator, "uses_pool", True)
-
-    def _may_store(self) -> bool:
-        """A persistent cache is written by one process: never by a loader worker or one of several ranks."""
-        if getattr(self.cache, "readonly", False):
-            return False
-        if self.cache is None or not self.cache.persistent:
-            return self.cache is not None
-        alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
-        return get_worker_info() is None and (alone or torch.distributed.get_world_size() == 1)
-
-    def _store(self, put: Any) -> None:
-        """Keep something in the cache; training goes on where another process writes or the disk is full."""
-        try:
-            put(self.cache)
-        except (CacheLockedError, CacheFullError) as error:
-            if not self._warned_locked:
-                _LOGGER.warning("not kept in the cache: %s", error)
-                self._warned_locked = True
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without aimed copies, which are made again."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from synthloader.lifting import find_base
 from synthloader.sample import Origin
 from synthloader.sources import Source
 
-__all__ = ["GeneratedSet", "PlainSet", "Served", "find_source", "make_sets", "refuse_mix"]
+__all__ = ["GeneratedSet", "PlainSet", "Served", "find_source", "keep_together", "make_sets", "refuse_mix"]
 
 
 @dataclass
@@ -94,6 +95,7 @@ class GeneratedSet:
             seed=made.seed,
             pool=None if made.pool is made.source else made.pool,
             version=made.source.version,
+            license=made.license,
         )
 
 
@@ -155,6 +157,16 @@ def make_sets(source: Source, generated: Any) -> list[GeneratedSet | PlainSet]:
         else:
             reject("generated", "be a GeneratedDataset, a map-style dataset, or several by name", part, error=TypeError)
     return sets
+
+
+@contextmanager
+def keep_together(sets: Iterable[GeneratedSet | PlainSet]) -> Iterator[None]:
+    """Keep what is generated in the block at the price of one commit for each cache."""
+    with ExitStack() as stack:
+        for part in sets:
+            if isinstance(part, GeneratedSet) and part.dataset.store is not None:
+                stack.enter_context(part.dataset.store.batch())
+        yield
 
 
 def refuse_mix(name: str, dataset: Any) -> None:

@@ -17,7 +17,7 @@ from synthloader.epoch_index import EpochIndex
 from synthloader.errors import LabelContractError, ShortfallError
 from synthloader.layout import Draw, PlanContext
 from synthloader.mix_report import MixReport, build_report
-from synthloader.mix_sets import Served, find_source, make_sets, refuse_mix
+from synthloader.mix_sets import Served, find_source, keep_together, make_sets, refuse_mix
 from synthloader.plans import Add, Plan
 from synthloader.sample import Origin
 from synthloader.tally import Tally
@@ -144,8 +144,9 @@ class MixedDataset(Dataset[Any]):
         return item
 
     def __getitems__(self, indices: Sequence[Any]) -> list[Any]:
-        """Several items at once, as loaders ask for them."""
-        return [self[index] for index in indices]
+        """Several items at once, as loaders ask for them; what is generated is kept in one commit."""
+        with keep_together(self.sets):
+            return [self[index] for index in indices]
 
     def is_generated(self, index: Any, /) -> bool:
         """Whether the plan has a generated item at `index` of the current epoch."""

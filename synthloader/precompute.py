@@ -16,16 +16,17 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from synthloader.checks import check_int, check_type, reject
+from synthloader.checks import check_count, check_int, check_type, reject
 from synthloader.generated import GeneratedDataset
 from synthloader.protocols import Cache
+from synthloader.store import Puts, Store
 
 __all__ = ["PrecomputeReport", "precompute"]
 
 _LOGGER = logging.getLogger("synthloader.precompute")
 
 _MOST_PENDING = 64
-_MOST_SECONDS = 2.0
+_MOST_SECONDS = 1.0
 
 
 @dataclass
@@ -67,23 +68,26 @@ def precompute(
     num_workers: int = 0,
     progress: bool | Callable[[PrecomputeReport], None] = True,
     target_classes: Sequence[int] | None = None,
+    part: tuple[int, int] | None = None,
 ) -> PrecomputeReport:
     """Fill the cache with every variant of every source; what is there already is kept.
 
-    Entries are committed every two seconds or 64 candidates. A run that was interrupted or killed goes on where the
-    last commit was, and ends with the same set: a sample depends on its seed, source and variant alone.
+    Entries are committed every second, or every 64 records. A run that was interrupted or killed goes on where the last
+    commit was, and ends with the same set: a sample depends on its seed, source and variant alone.
 
     Args:
         generated: Has a cache and `variants`.
         num_workers: Processes that generate; this one writes. 0 generates here.
         progress: Show a bar on stderr; or a function that is called with the report after every pair.
         target_classes: Also aim the generator at each of these classes, as a `Balance` plan will ask; None: as it is.
+        part: `(2, 4)` makes the second of four equal parts and writes it to a shard of its own, `part-2-of-4`: several
+            processes or machines fill one cache at once, each with a part, and `LMDBCache` reads them all.
 
     Returns:
         What was found and made.
 
     Raises:
-        ValueError: There is no cache, or no `variants`.
+        ValueError: There is no cache, or no `variants`; or there is no such part, or the cache has no shards.
         CacheLockedError: Another process writes to the cache.
         KeyboardInterrupt: Passed on after everything finished so far was committed.
 
@@ -106,7 +110,10 @@ def precompute(
         reject("variants", "be given to fill a cache", None, "Pass variants=4, say, to GeneratedDataset.")
     cache = generated.cache
     aims: tuple[int | None, ...] = tuple(target_classes) if target_classes and generated.can_aim else (None,)
-    report = PrecomputeReport(total=len(generated) * len(aims))
+    part = _check_part(part, cache)
+    work = _Work(generated, aims, part)
+    target = cache if part is None else cache.open_shard(f"part-{part[0]}-of-{part[1]}")  # type: ignore[attr-defined]
+    report = PrecomputeReport(total=len(work))
     report.stale_entries = _note_pool(generated, cache)
     if report.stale_entries:
         _LOGGER.warning(
@@ -114,19 +121,20 @@ def precompute(
             report.stale_entries,
         )
     started = time.monotonic()
-    pending: list[tuple[Any, ...]] = []
+    store, pending = Store(cache), Puts()
     committed = started
     with _open_bar(progress, report) as update:
         try:
             update(report)
-            for outcome in _generate(_Work(generated, aims), num_workers):
+            for outcome in _generate(work, num_workers):
                 if "error" in outcome:
                     raise outcome["error"]
                 _count(report, outcome)
-                pending += outcome["puts"]
+                pending.add(outcome["puts"])
                 now = time.monotonic()
                 if len(pending) >= _MOST_PENDING or now - committed > _MOST_SECONDS:
-                    _commit(cache, pending)
+                    store.write(pending, target)
+                    pending.clear()
                     committed = now
                 report.seconds = now - started
                 update(report)
@@ -134,7 +142,10 @@ def precompute(
             report.interrupted = True
             raise
         finally:
-            _commit(cache, pending)
+            if pending:
+                store.write(pending, target)
+            if target is not cache:
+                target.close()
             generated.source.stamps.save()
             report.seconds = time.monotonic() - started
     return report
@@ -143,15 +154,17 @@ def precompute(
 class _Work(Dataset[dict[str, Any]]):
     """One item for each (target class, source, variant): what came of it, and what the cache should keep."""
 
-    def __init__(self, generated: GeneratedDataset, aims: tuple[int | None, ...]) -> None:
+    def __init__(self, generated: GeneratedDataset, aims: tuple[int | None, ...], part: tuple[int, int] | None) -> None:
         self._generated = generated
         self._aims = aims
+        number, count = part or (1, 1)
+        self._places = range(number - 1, len(generated) * len(aims), count)
 
     def __len__(self) -> int:
-        return len(self._generated) * len(self._aims)
+        return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        aim, at = divmod(index, len(self._generated))
+        aim, at = divmod(self._places[index], len(self._generated))
         source, variant = self._generated.locate(at)
         try:
             outcome = self._generated.make(source, variant, target_class=self._aims[aim], index=at, collect=True)
@@ -189,24 +202,17 @@ def _take_only(batch: list[dict[str, Any]]) -> dict[str, Any]:
     return batch[0]
 
 
-def _commit(cache: Cache, pending: list[tuple[Any, ...]]) -> None:
-    """Write what is pending and empty the list; nothing leaves the list before it is written."""
-    if pending:
-        entries = [(key, entry) for kind, key, *rest in pending if kind == "entry" for entry in rest]
-        put_many = getattr(cache, "put_many", None)
-        if put_many is not None:
-            put_many(entries)
-        else:
-            for key, entry in entries:
-                cache.put(key, entry)
-        verdicts = [(key, *rest) for kind, key, *rest in pending if kind == "verdict"]
-        put_verdicts = getattr(cache, "put_verdicts", None)
-        if put_verdicts is not None:
-            put_verdicts(verdicts)
-        else:
-            for key, name, verdict, of in verdicts:
-                cache.put_verdict(key, name, verdict, of=of)
-        pending.clear()
+def _check_part(part: object, cache: Cache) -> tuple[int, int] | None:
+    if part is None:
+        return None
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        reject("part", "be a pair (number, count)", part, "Write part=(2, 4) for the second of four.", error=TypeError)
+    number, count = check_count("part[0]", part[0]), check_count("part[1]", part[1])
+    if number > count:
+        reject("part", "have number <= count", part, f"The last of {count} parts is ({count}, {count}).")
+    if not hasattr(cache, "open_shard"):
+        reject("part", "be None for a cache without shards", part, "Use LMDBCache, or leave part out.")
+    return number, count
 
 
 def _count(report: PrecomputeReport, outcome: dict[str, Any]) -> None:

@@ -57,6 +57,7 @@ _KEYS = (
     "seed",
     "on_shortfall",
     "version",
+    "license",
     "cache",
 )
 
@@ -93,7 +94,8 @@ def load_recipe(path: str | os.PathLike[str], /) -> Recipe:
         attempts=_read(keys, "attempts", partial(check_count, "attempts"), 3),
         seed=_read(keys, "seed", partial(check_int, "seed"), 0),
         on_shortfall=_read(keys, "on_shortfall", _check_policy, "real"),
-        version=_read(keys, "version", _check_version),
+        version=_read(keys, "version", partial(_check_text, "version")),
+        license=_read(keys, "license", partial(_check_text, "license")),
         _datasets={name: _read_dataset(keys[name]) for name in ("source", "sources", "pool") if name in keys},
         _cache=_read_cache(keys["cache"]) if "cache" in keys else None,
         _places=keys,
@@ -114,6 +116,7 @@ class Recipe:
         seed: Seed of the samples and of the plan.
         on_shortfall: What is served where every candidate failed.
         version: Stands for the content of a dataset that names no files.
+        license: Under which terms the images and models may be used; every generated sample carries it.
     """
 
     path: Path
@@ -125,6 +128,7 @@ class Recipe:
     seed: int
     on_shortfall: str
     version: str | None
+    license: str | None
     _datasets: dict[str, Callable[[], Any]] = field(repr=False)
     _cache: Callable[[], LMDBCache] | None = field(repr=False)
     _places: dict[str, Place] = field(repr=False)
@@ -224,6 +228,7 @@ class Recipe:
                 seed=self.seed,
                 pool=pool,
                 version=self.version,
+                license=self.license,
             ),
         )
         return generated
@@ -242,8 +247,8 @@ def _check_policy(value: object) -> str:
     return check_choice("on_shortfall", value, ("real", "repeat", "error"))
 
 
-def _check_version(value: object) -> str:
-    check_type("version", value, str, "Write it in quotes.")
+def _check_text(name: str, value: object) -> str:
+    check_type(name, value, str, "Write it in quotes.")
     return str(value)
 
 

@@ -47,7 +47,7 @@ class Origin:
     weights: str | None = None
     license: str | None = None
     class_names: Mapping[int, str] = field(default_factory=dict)
-    edited: np.ndarray | None = cast("np.ndarray | None", LazyField())
+    edited: np.ndarray | None = cast("np.ndarray | None", LazyField())  # noqa: RUF009 - a descriptor
 
     def __post_init__(self) -> None:
         edited = self.__dict__["edited"]

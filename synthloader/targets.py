@@ -58,7 +58,7 @@ class Instances:
 
     class_ids: np.ndarray
     boxes: np.ndarray
-    masks: np.ndarray | None = cast("np.ndarray | None", LazyField())
+    masks: np.ndarray | None = cast("np.ndarray | None", LazyField())  # noqa: RUF009 - a descriptor
     keypoints: np.ndarray | None = None
     crowd: np.ndarray | None = None
     attributes: Mapping[str, np.ndarray] = field(default_factory=dict)

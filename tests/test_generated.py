@@ -14,7 +14,13 @@ from torch.utils.data import Subset
 
 from synthloader.adapters import CocoDataset
 from synthloader.cache import LMDBCache, MemoryCache
-from synthloader.errors import GenerationError, LabelContractError, NothingToGenerate, ShortfallError
+from synthloader.errors import (
+    CacheCorruptError,
+    GenerationError,
+    LabelContractError,
+    NothingToGenerate,
+    ShortfallError,
+)
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import ColorTransfer, CopyPaste
 from synthloader.mixed import MixedDataset
@@ -325,18 +331,33 @@ class TestCache:
             train[index]
         assert train.report().sets["generated"].source_reads_on_hit == 3
 
-    def test_a_corrupt_record_is_generated_anew_and_said(self, caplog: pytest.LogCaptureFixture) -> None:
-        from synthloader.errors import CacheCorruptError
-
-        class Rotten(MemoryCache):
-            def get(self, key: bytes, /) -> Any:
-                raise CacheCorruptError("reading a record", reason="its checksum is wrong", hint="it is made again")
-
+    @pytest.mark.parametrize("on_corrupt", ["error", "regenerate"])
+    def test_a_broken_record_stops_or_is_generated_anew_as_was_asked(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, on_corrupt: str
+    ) -> None:
         real = ScenesDataset(3)
-        with caplog.at_level(logging.WARNING, "synthloader"):
-            made = GeneratedDataset(real, Shade(), cache=Rotten(), variants=1)
-            assert describe(made[0]) == describe(GeneratedDataset(real, Shade(), variants=1)[0])
-        assert "generated anew: reading a record: its checksum is wrong (it is made again)" in caplog.text
+        made = GeneratedDataset(real, Shade(), cache=LMDBCache(tmp_path / "a"), variants=1, version="1")
+        keys = [made.make_cache_key(source, 0) for source in range(3)]
+        fresh = describe(made[0])
+        with LMDBCache(tmp_path / "b") as other:  # The place of one record, and the bytes of another, broken.
+            record = bytearray(other.encode(made.sample(0)))
+            record[-20] ^= 1
+            other.put_encoded([(keys[0], bytes(record))])
+        again = GeneratedDataset(
+            real, Shade(), cache=LMDBCache(tmp_path / "b", on_corrupt=on_corrupt), variants=1, version="1"
+        )
+        if on_corrupt == "error":
+            with pytest.raises(CacheCorruptError, match=f"^Reading entry {keys[0].hex()} of the cache "):
+                again[0]
+        else:
+            with caplog.at_level(logging.WARNING, "synthloader"):
+                assert describe(again[0]) == fresh
+            assert f"generated anew: Reading entry {keys[0].hex()} of the cache" in caplog.text
+            caplog.clear()
+            assert describe(again[0]) == fresh
+            assert caplog.text == ""
+        for each in (made, again):
+            each.cache.close()  # type: ignore[union-attr]
 
 
 class TestBadInput:

@@ -14,6 +14,7 @@ from synthloader.protocols import CacheEntry
 from synthloader.reports.contact_sheet import Tile, find_fit, make_contact_sheet
 from synthloader.reports.drawing import Color, draw_sample
 from synthloader.sample import Sample
+from synthloader.store import Puts
 
 __all__ = ["Candidate", "list_candidates", "preview_generated", "spread_positions"]
 
@@ -100,16 +101,16 @@ def list_candidates(
 
 
 def _find_entries(
-    generated: GeneratedDataset, source: int, variant: int, target_class: int | None, puts: list[tuple[object, ...]]
+    generated: GeneratedDataset, source: int, variant: int, target_class: int | None, puts: Puts
 ) -> Iterator[CacheEntry | None]:
     """What the cache has, or would have, of each attempt."""
-    made = {put[1]: put[2] for put in puts if put[0] == "entry"}
+    made = {} if generated.store is None else generated.store.read_entries(puts)
     for attempt in range(generated.attempts):
         key = generated.make_cache_key(source, variant, attempt, target_class=target_class)
         entry = made.get(key)
         if entry is None and generated.cache is not None:
             entry = generated.cache.get(key)
-        yield entry  # type: ignore[misc]
+        yield entry
 
 
 def _with_memory(generated: GeneratedDataset) -> GeneratedDataset:

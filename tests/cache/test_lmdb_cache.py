@@ -90,7 +90,7 @@ def test_side_files_and_hidden_ones_are_no_hindrance(folder: Path, cache: LMDBCa
         (folder / name).touch()
     cache.put(b"a", Rejected())
     assert sorted(os.listdir(folder)) == [
-        ".gitignore", "data.mdb", "lock.mdb", "pools.json", "stamps.jsonl", "writer.lock",
+        ".gitignore", "data.mdb", "lock.mdb", "pools.json", "readers.lock", "stamps.jsonl", "writer.lock",
     ]  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def test_a_readonly_cache_reads_and_does_not_write(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "kind", "message"),
     [
-        ({"codec": "gif"}, ValueError, "codec must be one of 'raw', got codec='gif'."),
+        ({"codec": "gif"}, ValueError, "codec must be one of 'raw', 'zstd', 'jpeg', 'jpeg-444', got codec='gif'."),
         ({"map_size_bytes": 100}, ValueError, "map_size_bytes must be at least 65536, got map_size_bytes=100."),
         ({"readonly": 1}, TypeError, "readonly must be a bool, got readonly=1."),
     ],
@@ -533,7 +533,7 @@ def test_what_was_acknowledged_survives_many_kills(folder: Path) -> None:
 
 def test_killed_readers_leave_no_places_taken(folder: Path, cache: LMDBCache) -> None:
     def read(connection: Connection) -> None:
-        with LMDBCache(folder)._lease.read():
+        with LMDBCache(folder).leases[0].read():
             connection.send(True)
             time.sleep(60)
 
@@ -617,7 +617,7 @@ def test_a_broken_record_is_named_and_replaced_by_the_next_put(folder: Path) -> 
     change_value(folder, b"entries", b"1", lambda value: value[:500] + b"?" + value[501:])
     message = (
         f"Reading entry 31 of the cache {folder}: its bytes do not match its checksum "
-        "(generate it again, which replaces it)"
+        "(open the cache with on_corrupt='regenerate', or take it out: synthloader cache verify PATH --quarantine)"
     )
     with LMDBCache(folder) as cache:
         with pytest.raises(CacheCorruptError, match=f"^{re.escape(message)}$"):
@@ -628,7 +628,8 @@ def test_a_broken_record_is_named_and_replaced_by_the_next_put(folder: Path) -> 
 
 
 def test_bits_flipped_in_the_file_are_noticed(folder: Path) -> None:
-    put(folder, 1)
+    with LMDBCache(folder, codec="raw") as cache:
+        cache.put(b"1", make_sample(1))
     image = make_sample(1).image.tobytes()
     data = (folder / "data.mdb").read_bytes()
     assert data.count(image) == 1

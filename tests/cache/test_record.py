@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from xxhash import xxh3_64
 
+from synthloader.cache.codecs import LOSSLESS_CODECS
 from synthloader.cache.record import (
     UNSTORED_FIELDS,
     decode_entry,
@@ -33,7 +34,7 @@ SMALL = Sample(
     np.arange(12, dtype=np.uint8).reshape(2, 2, 3), ClassLabel(3), fields={"id": 7, "box": np.float32([1, 2])}
 )
 UPDATE = "(update synthloader: pip install -U synthloader)"
-AGAIN = "(generate it again, which replaces it)"
+AGAIN = "(open the cache with on_corrupt='regenerate', or take it out: synthloader cache verify PATH --quarantine)"
 
 # Machines that do other things besides are slow at times.
 relaxed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -69,7 +70,20 @@ def join(tree: Any, blobs: list[bytes], **head: Any) -> bytes:
 @relaxed
 @given(entries())
 def test_every_entry_comes_back(entry: Sample | Rejected) -> None:
-    assert_same(decode_entry(encode_entry(entry)), entry)
+    for codec in LOSSLESS_CODECS:
+        assert_same(decode_entry(encode_entry(entry, codec=codec)), entry)
+
+
+@relaxed
+@given(entries())
+def test_jpeg_changes_nothing_but_the_image(entry: Sample | Rejected) -> None:
+    for codec in ("jpeg", "jpeg-444"):
+        back = decode_entry(encode_entry(entry, codec=codec))
+        if isinstance(entry, Sample):
+            assert isinstance(back, Sample)
+            assert back.image.shape == entry.image.shape
+            back = back.replace(image=entry.image)
+        assert_same(back, entry)
 
 
 def test_a_sample_with_a_bit_of_everything_comes_back() -> None:
@@ -120,14 +134,14 @@ def test_what_is_decoded_has_memory_of_its_own() -> None:
 
 def test_the_bytes_of_format_1_never_change() -> None:
     tree = (
-        b'{"image":{"codec":"raw","size_hw":[2,2],"blob":0},"target":{"kind":"class_label","class_id":3},"origin":null,'
-        b'"metadata":{"d":{}},"maps":{"d":{}},"fields":{"stored":[{"t":["id",7]},{"t":["box",{"a":["<f4",[2],1]}]}],'
-        b'"unstored":[]}}'
+        b'{"image":{"codec":"raw","size_hw":[2,2],"channels":3,"blob":0},"target":{"kind":"class_label","class_id":3},'
+        b'"origin":null,"metadata":{"d":{}},"maps":{"d":{}},'
+        b'"fields":{"stored":[["id",7],["box",{"a":["<f4",[2],1]}]],"unstored":[]}}'
     )
     blobs = bytes(range(12)) + bytes(4), b"\0\0\x80\x3f\0\0\0\x40"
     lengths = bytes([len(tree), 0, 0, 0, 2, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0])
-    head = b"SLRC\1\1\0\0" + bytes.fromhex("ffdf6b1f70fe3613")
-    assert encode_entry(SMALL) == head + lengths + tree + b"\0\0" + b"".join(blobs)
+    head = b"SLRC\1\1\0\0" + bytes.fromhex("6a2e3b9fa14aa939")
+    assert encode_entry(SMALL, codec="raw") == head + lengths + tree + bytes(-len(tree) % 8) + b"".join(blobs)
 
 
 def test_a_semantic_mask_takes_a_byte_for_each_pixel_where_that_is_enough() -> None:
@@ -343,9 +357,10 @@ def test_a_forged_number_of_masks_is_refused() -> None:
     many = make_sample()
     assert isinstance(many.target, Instances)
     tree, blobs = split(encode_entry(many))
-    tree["target"]["masks"]["extents"] = {"a": ["<i4", [0, 2**40], tree["target"]["masks"]["extents"]["a"][2]]}
-    with pytest.raises(CacheCorruptError):
-        decode_entry(join(tree, blobs))
+    position = tree["target"]["masks"]["extents"]
+    for forged in (blobs[position] + bytes(16), blobs[position][:-16], blobs[position] + b"?", bytes(16 << 20)):
+        with pytest.raises(CacheCorruptError):
+            decode_entry(join(tree, [*blobs[:position], forged, *blobs[position + 1 :]]))
 
 
 @pytest.mark.parametrize(
@@ -370,12 +385,12 @@ def test_a_forged_number_of_masks_is_refused() -> None:
             f"it is of kind 77 (unknown), which this version does not read {UPDATE}",
         ),
         (join({}, [], flags=2), CacheVersionError, f"it has flags 0x2, which this version does not know {UPDATE}"),
-        (join({}, [], kind=3), CacheCorruptError, "it is a verdict, not a sample (generate it again)"),
+        (join({}, [], kind=3), CacheCorruptError, f"it is a verdict, not a sample {AGAIN}"),
         (join({}, []), CacheCorruptError, f"it is not made as records are: KeyError: 'image' {AGAIN}"),
         (
-            join({"image": {"codec": "jpeg", "size_hw": [2, 2], "blob": 0}}, [b"x"]),
+            join({"image": {"codec": "jxl", "blob": 0}}, [b"x"]),
             CacheVersionError,
-            f"it has an image of codec 'jpeg', which this version does not know {UPDATE}",
+            f"it has an image of codec 'jxl', which this version does not know {UPDATE}",
         ),
         (
             join({**split(encode_entry(SMALL))[0], "target": {"kind": "cube"}}, split(encode_entry(SMALL))[1]),
@@ -390,7 +405,7 @@ def test_refusals_say_what_is_wrong_and_what_to_do(record: bytes, kind: type[Cac
 
 
 def test_an_entry_is_no_verdict() -> None:
-    with pytest.raises(CacheCorruptError, match=r"^Reading it: it is a sample, not a verdict \(judge it again\)$"):
+    with pytest.raises(CacheCorruptError, match=f"^{re.escape(f'Reading it: it is a sample, not a verdict {AGAIN}')}$"):
         decode_verdict(encode_entry(SMALL), of=SMALL, name="it")
 
 

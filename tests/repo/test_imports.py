@@ -18,11 +18,19 @@ from tests.repo.sources import FOLDERS, ROOT, Module, read_modules, write_tree
 # The same table is drawn in CONTRIBUTING.md. A new module or folder of the library is entered here and there.
 LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("errors", "checks"),),
-    (("targets", "sample", "seeds", "keys", "permutation", "class_table", "epoch_index"),),
+    (("lazy", "targets", "sample", "seeds", "keys", "permutation", "class_table", "epoch_index"),),
     (("protocols", "plans", "layout", "registry", "tally"),),
     (("generators", "conditions"), ("filters", "features"), ("cache",), ("measures",)),
-    (("sources", "lifting", "generated", "mix_sets", "mix_report", "mixed", "batches", "precompute", "progress"),),
-    (("adapters",), ("recipe", "recipe_document", "recipe_plans", "recipe_plugins"), ("studies",), ("reports",)),
+    (
+        ("sources", "lifting", "store", "generated", "mix_sets", "mix_report", "mixed", "batches", "precompute", "progress"),
+    ),
+    (
+        ("adapters",),
+        ("recipe", "recipe_document", "recipe_plans", "recipe_plugins"),
+        ("studies",),
+        ("reports",),
+        ("exports",),
+    ),
     (("cli", "demo"),),
 )
 PLACES = {unit: (line, group) for line, groups in enumerate(LINES) for group in groups for unit in group}

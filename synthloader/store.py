@@ -1,0 +1,147 @@
+"""`Store`: what a generated dataset keeps in its cache, and where each process may write it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.distributed
+from torch.utils.data import get_worker_info
+
+from synthloader.errors import CacheError
+from synthloader.protocols import Cache, CacheEntry, Verdict
+from synthloader.sample import Sample
+
+__all__ = ["Puts", "Store"]
+
+_LOGGER = logging.getLogger("synthloader.store")
+
+
+@dataclass
+class Puts:
+    """What a cache should keep, in the form that `Store` made for it: records where it can encode in any process.
+
+    Attributes:
+        entries: (key, record or entry).
+        verdicts: (key, fingerprint of the filters, record or (verdict, what was judged)).
+    """
+
+    entries: list[tuple[bytes, Any]] = field(default_factory=list)
+    verdicts: list[tuple[bytes, str, Any]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Number of entries and verdicts."""
+        return len(self.entries) + len(self.verdicts)
+
+    def add(self, other: Puts, /) -> None:
+        """Take over what another holds."""
+        self.entries += other.entries
+        self.verdicts += other.verdicts
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.entries, self.verdicts = [], []
+
+
+class Store:
+    """Keeps entries and verdicts in a cache.
+
+    A persistent cache is written by the main process of a run of one process. Loader workers and ranks never take its
+    lock: each opens a shard of its own when it first has something to keep, and the cache reads shards with the rest.
+    Training goes on where nothing can be written; that is said once.
+
+    Args:
+        cache: The cache.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+        self._can_encode = all(hasattr(cache, name) for name in ("encode", "encode_verdict", "decode", "put_encoded"))
+        self._waiting: Puts | None = None
+        self._shard: Any = None
+        self._shard_process = 0
+        self._has_warned = False
+
+    def add_entry(self, puts: Puts, key: bytes, entry: CacheEntry, /) -> CacheEntry:
+        """Add an entry to what is to be kept; what the cache will give back for it, so that a miss is as a hit."""
+        if not self._can_encode:
+            puts.entries.append((key, entry))
+            return self.cache.recode(entry)
+        record = self.cache.encode(entry)  # type: ignore[attr-defined]
+        puts.entries.append((key, record))
+        given_back: CacheEntry = self.cache.decode(record)  # type: ignore[attr-defined]
+        return given_back
+
+    def add_verdict(self, puts: Puts, key: bytes, filters: str, verdict: Verdict, /, *, of: Sample) -> None:
+        """Add a verdict to what is to be kept."""
+        kept = self.cache.encode_verdict(verdict, filters, of=of) if self._can_encode else (verdict, of)  # type: ignore[attr-defined]
+        puts.verdicts.append((key, filters, kept))
+
+    def read_entries(self, puts: Puts, /) -> dict[bytes, CacheEntry]:
+        """The entries that are to be kept, by key, as the cache will give them back."""
+        return {key: self.cache.decode(kept) if self._can_encode else kept for key, kept in puts.entries}  # type: ignore[attr-defined]
+
+    def keep(self, puts: Puts, /) -> None:
+        """Keep it now, or at the end of the `batch`. Nothing is raised where that cannot be."""
+        if not puts or getattr(self.cache, "readonly", False):
+            return
+        if self._waiting is not None:
+            self._waiting.add(puts)
+            return
+        try:
+            self.write(puts, self._find_writable())
+        except CacheError as error:
+            if not self._has_warned:
+                _LOGGER.warning("not kept in the cache: %s", error)
+                self._has_warned = True
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Keep what comes in the block at the price of one commit, at its end."""
+        if self._waiting is not None:
+            yield
+            return
+        waiting = self._waiting = Puts()
+        try:
+            yield
+        finally:
+            self._waiting = None
+            self.keep(waiting)
+
+    def write(self, puts: Puts, cache: Any = None, /) -> None:
+        """Write to the cache, or to a shard of it, in one commit where it can.
+
+        Raises:
+            CacheError: It cannot be written.
+        """
+        cache = self.cache if cache is None else cache
+        if self._can_encode:
+            cache.put_encoded(puts.entries, puts.verdicts)
+            return
+        for key, entry in puts.entries:
+            cache.put(key, entry)
+        for key, filters, (verdict, of) in puts.verdicts:
+            cache.put_verdict(key, filters, verdict, of=of)
+
+    def _find_writable(self) -> Any:
+        if not self.cache.persistent or _is_only_process() or not hasattr(self.cache, "open_shard"):
+            return self.cache
+        if self._shard is None or self._shard_process != os.getpid():  # A fork's shard is its parent's.
+            self._shard = self.cache.open_shard()
+            self._shard_process = os.getpid()
+        return self._shard
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel without the shard, which is this process's."""
+        return {**self.__dict__, "_shard": None, "_waiting": None}
+
+
+def _is_only_process() -> bool:
+    if get_worker_info() is not None:
+        return False
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not distributed or torch.distributed.get_world_size() == 1
