@@ -141,6 +141,12 @@ class Lease:
         with GATE.alone():
             self._borrow().become_writer(self, codec=self.codec)
 
+    @property
+    def has_other_writers(self) -> bool:
+        """Whether other caches of this process have written here and are not closed."""
+        with GATE.inside():
+            return bool(self._borrow().writers - {self})
+
     def sync(self) -> None:
         """Bring what is committed to the disk, where a crash of the machine cannot undo it either."""
         self._check_no_view("Writing to")

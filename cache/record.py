@@ -45,6 +45,8 @@ from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __all__ = [
     "KIND_NAMES",
+    "MALFORMED",
+    "PARTS",
     "RECORD_VERSION",
     "UNSTORED_FIELDS",
     "decode_entry",
@@ -52,6 +54,9 @@ __all__ = [
     "encode_entry",
     "encode_verdict",
     "is_intact",
+    "is_same_part",
+    "read_origin",
+    "refuse_malformed",
     "take_apart",
 ]
 
@@ -71,14 +76,16 @@ KIND_NAMES = {_SAMPLE: "sample", _REJECTED: "rejected", _VERDICT: "verdict", _LA
 
 _AGAIN = "open the cache with on_corrupt='regenerate', or take it out: synthloader cache verify PATH --quarantine"
 _UPDATE = "update synthloader: pip install -U synthloader"
-_PARTS = ("image", "target", "origin", "metadata", "maps", "fields")
+PARTS = ("image", "target", "origin", "metadata", "maps", "fields")
+"""What a sample is made of."""
+
 _AS_JUDGED = "="
 _ORIGIN_DEFAULTS = {
     each.name: each.default if each.default is not MISSING else {} for each in fields(Origin) if each.name != "edited"
 }
 
-# What reading a tree that `TreeWriter` did not make can raise.
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
+"""What reading a tree that `TreeWriter` did not make can raise."""
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
 
@@ -110,7 +117,7 @@ def encode_entry(entry: CacheEntry, /, *, codec: str = DEFAULT_CODEC) -> bytes:
             "origin": _write_origin(writer, entry.origin),
         }
         return _assemble(_REJECTED, tree, writer)
-    return _assemble(_SAMPLE, {part: _write_part(writer, entry, part, codec) for part in _PARTS}, writer)
+    return _assemble(_SAMPLE, {part: _write_part(writer, entry, part, codec) for part in PARTS}, writer)
 
 
 def decode_entry(data: bytes | memoryview, /, *, name: str = "a record", view: bool = False) -> CacheEntry:
@@ -128,11 +135,11 @@ def decode_entry(data: bytes | memoryview, /, *, name: str = "a record", view: b
     kind, tree, reader = take_apart(data, name, view=view)
     try:
         if kind == _REJECTED:
-            return Rejected(reader.read(tree["reason"]), _read_origin(reader, tree["origin"], (0, 0)))
+            return Rejected(reader.read(tree["reason"]), read_origin(reader, tree["origin"], (0, 0)))
         if kind == _SAMPLE:
             return _read_sample(reader, tree, None)
-    except _MALFORMED as error:
-        _refuse_malformed(name, error)
+    except MALFORMED as error:
+        refuse_malformed(name, error)
     raise CacheCorruptError(f"Reading {name}", reason=f"it is a {KIND_NAMES[kind]}, not a sample", hint=_AGAIN)
 
 
@@ -156,8 +163,8 @@ def encode_verdict(verdict: Verdict, filters: str, /, *, of: Sample, codec: str 
     }
     if (sample := verdict.sample) is not None:
         tree["sample"] = {
-            part: _AS_JUDGED if _is_same_part(sample, of, part) else _write_part(writer, sample, part, codec)
-            for part in _PARTS
+            part: _AS_JUDGED if is_same_part(sample, of, part) else _write_part(writer, sample, part, codec)
+            for part in PARTS
         }
     return _assemble(_VERDICT, tree, writer)
 
@@ -180,8 +187,8 @@ def decode_verdict(data: bytes | memoryview, /, *, of: Sample, name: str = "a re
     try:
         sample = None if tree["sample"] is None else _read_sample(reader, tree["sample"], of)
         return Verdict(tree["accepted"], reader.read(tree["score"]), reader.read(tree["reason"]), sample)
-    except _MALFORMED as error:
-        _refuse_malformed(name, error)
+    except MALFORMED as error:
+        refuse_malformed(name, error)
 
 
 def is_intact(data: bytes | memoryview, /) -> bool:
@@ -251,8 +258,8 @@ def take_apart(
         if position != len(data):
             raise ValueError(f"{len(data)} bytes where {position} were announced")
         tree = json.loads(str(pieces[0], "utf-8"))
-    except _MALFORMED as error:
-        _refuse_malformed(name, error)
+    except MALFORMED as error:
+        refuse_malformed(name, error)
     return kind, tree, TreeReader(pieces[1:], view=view)
 
 
@@ -260,7 +267,8 @@ class _UnknownTargetError(ValueError):
     """A whole record has a kind of target that a later version may have brought."""
 
 
-def _refuse_malformed(name: str, error: Exception) -> NoReturn:
+def refuse_malformed(name: str, error: Exception, /) -> NoReturn:
+    """Raise the error that one of `MALFORMED` becomes."""
     if isinstance(error, UnknownCodecError | _UnknownTargetError):
         raise CacheVersionError(f"Reading {name}", reason=f"it has {error}", hint=_UPDATE) from error
     text = f"{type(error).__name__}: {error}"[:200]
@@ -295,7 +303,7 @@ def _write_part(writer: TreeWriter, sample: Sample, part: str, codec: str = "") 
 
 def _read_sample(reader: TreeReader, tree: Any, of: Sample | None) -> Sample:
     parts: dict[str, Any] = {}
-    for part in _PARTS:
+    for part in PARTS:
         node = tree[part]
         parts[part] = (
             getattr(of, part) if of is not None and node == _AS_JUDGED else _read_part(reader, node, part, parts)
@@ -310,7 +318,7 @@ def _read_part(reader: TreeReader, node: Any, part: str, before: Mapping[str, An
         case "target":
             return _read_target(reader, node, before["image"].shape[:2])
         case "origin":
-            return _read_origin(reader, node, before["image"].shape[:2])
+            return read_origin(reader, node, before["image"].shape[:2])
         case "fields":
             return _read_fields(reader, node)
         case _:
@@ -320,7 +328,8 @@ def _read_part(reader: TreeReader, node: Any, part: str, before: Mapping[str, An
             return values
 
 
-def _is_same_part(sample: Sample, other: Sample, part: str) -> bool:
+def is_same_part(sample: Sample, other: Sample, part: str, /) -> bool:
+    """Whether one of `PARTS` is the same, to the bit, in both."""
     ours, theirs = getattr(sample, part), getattr(other, part)
     if ours is theirs:
         return True
@@ -393,7 +402,8 @@ def _write_origin(writer: TreeWriter, origin: Origin | None) -> Any:
     return node
 
 
-def _read_origin(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> Origin | None:
+def read_origin(reader: TreeReader, node: Any, size_hw: tuple[int, int], /) -> Origin | None:
+    """The origin that a node holds, its edited region packed until it is asked for."""
     if node is None:
         return None
     values = {name: reader.read(value) for name, value in node.items() if name != "edited"}

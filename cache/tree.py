@@ -138,6 +138,11 @@ class TreeReader:
         self._blobs = blobs
         self.view = view
 
+    @property
+    def num_blobs(self) -> int:
+        """Length of the table of blobs."""
+        return len(self._blobs)
+
     def blob(self, position: Any, /) -> memoryview:
         """One blob; it must not outlive the record's bytes."""
         if type(position) is not int or not 0 <= position < len(self._blobs):

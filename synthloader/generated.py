@@ -72,6 +72,7 @@ class GeneratedDataset(Dataset[Any]):
         TypeError: An argument has another type, or no adapter knows the items.
 
     Example:
+        >>> import torch
         >>> from synthloader import ColorTransfer, GeneratedDataset
         >>> image, boxes = torch.zeros(3, 8, 8, dtype=torch.uint8), torch.tensor([[1.0, 1, 5, 5]])
         >>> image[:, 2:6] = 200

@@ -164,8 +164,6 @@ class MixedDataset(Dataset[Any]):
         draw = self._layout.draw(epoch, at)
         return None if draw is None else self._find_served(draw, epoch, at).origin
 
-    # ---- epochs and state
-
     @property
     def epoch(self) -> int:
         """The current epoch, also in persistent workers."""

@@ -190,7 +190,7 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
             "generator:",
             "genrator:",
             "line 5: the recipe has no key 'genrator'. Did you mean 'generator'? Allowed: attempts, cache, filters, "
-            "generator, on_shortfall, plan, pool, seed, source, sources, variants, version.",
+            "generator, license, on_shortfall, plan, pool, seed, source, sources, variants, version.",
         ),
         (
             "copy_paste",
@@ -309,7 +309,7 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
         (
             "cache: {path: cache/train, codec: raw}",
             "cache: {path: cache/train, size: 3}",
-            "line 16: cache has no option 'size'. Allowed: codec, map_size_bytes, path, readonly.",
+            "line 16: cache has no option 'size'. Allowed: codec, map_size_bytes, on_corrupt, path, readonly.",
         ),
         (
             "cache: {path: cache/train, codec: raw}",
@@ -393,7 +393,7 @@ def test_a_missing_file_is_said_with_its_line(folder: Path, old: str, new: str, 
             "recipe.yaml, line 6: variants must be given with a persistent cache, got variants=None. variants=None "
             "makes fresh samples for ever, which no cache can hold: pass variants=4, say.",
         ),
-        ("raw", "jpg", "recipe.yaml, line 16: cache: codec must be one of 'raw', got codec='jpg'."),
+        ("raw", "jpg", "recipe.yaml, line 16: cache: codec must be one of 'raw', 'zstd', 'jpeg', 'jpeg-444', got codec='jpg'. Did you mean 'jpeg'?"),
     ],
 )
 def test_what_does_not_go_together_is_said_when_it_is_opened(old: str, new: str, message: str) -> None:
