@@ -25,23 +25,30 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
-from functools import partial
-from typing import Any, NoReturn, cast
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
-import numpy as np
 from xxhash import xxh3_64
 
-from synthloader.cache.bitmasks import check_packed, pack_masks, unpack_masks
-from synthloader.cache.codecs import DEFAULT_CODEC, UnknownCodecError, decode_image, encode_image
-from synthloader.cache.tree import TreeReader, TreeWriter, UnstorableError
-from synthloader.checks import check_type, reject
+from synthloader.cache.codecs import DEFAULT_CODEC, UnknownCodecError
+from synthloader.cache.parts import (
+    AS_JUDGED,
+    PARTS,
+    UNSTORED_FIELDS,
+    UnknownTargetError,
+    encode_tree,
+    is_same_part,
+    read_origin,
+    read_sample,
+    write_origin,
+    write_part,
+    write_strictly,
+)
+from synthloader.cache.tree import TreeReader, TreeWriter
+from synthloader.checks import check_type
 from synthloader.errors import CacheCorruptError, CacheVersionError
-from synthloader.lazy import LazyArray
 from synthloader.protocols import CacheEntry, Rejected, Verdict
-from synthloader.sample import Origin, Sample
-from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
+from synthloader.sample import Sample
 
 __all__ = [
     "KIND_NAMES",
@@ -63,10 +70,6 @@ __all__ = [
 RECORD_VERSION = 1
 """The newest format that this version reads, and the one that it writes."""
 
-UNSTORED_FIELDS = "__unstored__"
-"""Name in `Sample.fields` of a decoded sample under which the names of the fields that could not be stored are listed;
-absent where all could."""
-
 _MAGIC = b"SLRC"
 _HEAD = struct.Struct("<4sBBBBQ")
 _COUNTS = struct.Struct("<II")
@@ -76,18 +79,11 @@ KIND_NAMES = {_SAMPLE: "sample", _REJECTED: "rejected", _VERDICT: "verdict", _LA
 
 _AGAIN = "open the cache with on_corrupt='regenerate', or take it out: synthloader cache verify PATH --quarantine"
 _UPDATE = "update synthloader: pip install -U synthloader"
-PARTS = ("image", "target", "origin", "metadata", "maps", "fields")
-"""What a sample is made of."""
 
-_AS_JUDGED = "="
-_ORIGIN_DEFAULTS = {
-    each.name: each.default if each.default is not MISSING else {} for each in fields(Origin) if each.name != "edited"
-}
+_decode_tree = json.JSONDecoder().raw_decode
 
 MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 """What reading a tree that `TreeWriter` did not make can raise."""
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))
 
 
 def encode_entry(entry: CacheEntry, /, *, codec: str = DEFAULT_CODEC) -> bytes:
@@ -113,11 +109,11 @@ def encode_entry(entry: CacheEntry, /, *, codec: str = DEFAULT_CODEC) -> bytes:
     writer = TreeWriter()
     if isinstance(entry, Rejected):
         tree = {
-            "reason": _write_strictly(writer, "reason", entry.reason),
-            "origin": _write_origin(writer, entry.origin),
+            "reason": write_strictly(writer, "reason", entry.reason),
+            "origin": write_origin(writer, entry.origin),
         }
         return _assemble(_REJECTED, tree, writer)
-    return _assemble(_SAMPLE, {part: _write_part(writer, entry, part, codec) for part in PARTS}, writer)
+    return _assemble(_SAMPLE, {part: write_part(writer, entry, part, codec=codec) for part in PARTS}, writer)
 
 
 def decode_entry(data: bytes | memoryview, /, *, name: str = "a record", view: bool = False) -> CacheEntry:
@@ -137,7 +133,7 @@ def decode_entry(data: bytes | memoryview, /, *, name: str = "a record", view: b
         if kind == _REJECTED:
             return Rejected(reader.read(tree["reason"]), read_origin(reader, tree["origin"], (0, 0)))
         if kind == _SAMPLE:
-            return _read_sample(reader, tree, None)
+            return read_sample(reader, tree, None)
     except MALFORMED as error:
         refuse_malformed(name, error)
     raise CacheCorruptError(f"Reading {name}", reason=f"it is a {KIND_NAMES[kind]}, not a sample", hint=_AGAIN)
@@ -155,15 +151,15 @@ def encode_verdict(verdict: Verdict, filters: str, /, *, of: Sample, codec: str 
     check_type("verdict", verdict, Verdict)
     writer = TreeWriter()
     tree: dict[str, Any] = {
-        "filters": _write_strictly(writer, "filters", filters),
+        "filters": write_strictly(writer, "filters", filters),
         "accepted": verdict.accepted,
-        "score": _write_strictly(writer, "score", verdict.score),
-        "reason": _write_strictly(writer, "reason", verdict.reason),
+        "score": write_strictly(writer, "score", verdict.score),
+        "reason": write_strictly(writer, "reason", verdict.reason),
         "sample": None,
     }
     if (sample := verdict.sample) is not None:
         tree["sample"] = {
-            part: _AS_JUDGED if is_same_part(sample, of, part) else _write_part(writer, sample, part, codec)
+            part: AS_JUDGED if is_same_part(sample, of, part) else write_part(writer, sample, part, codec=codec)
             for part in PARTS
         }
     return _assemble(_VERDICT, tree, writer)
@@ -185,7 +181,7 @@ def decode_verdict(data: bytes | memoryview, /, *, of: Sample, name: str = "a re
     if kind != _VERDICT:
         raise CacheCorruptError(f"Reading {name}", reason=f"it is a {KIND_NAMES[kind]}, not a verdict", hint=_AGAIN)
     try:
-        sample = None if tree["sample"] is None else _read_sample(reader, tree["sample"], of)
+        sample = None if tree["sample"] is None else read_sample(reader, tree["sample"], of)
         return Verdict(tree["accepted"], reader.read(tree["score"]), reader.read(tree["reason"]), sample)
     except MALFORMED as error:
         refuse_malformed(name, error)
@@ -200,7 +196,7 @@ def is_intact(data: bytes | memoryview, /) -> bool:
 
 
 def _assemble(kind: int, tree: dict[str, Any], writer: TreeWriter) -> bytes:
-    text = _ENCODER.encode(tree).encode()
+    text = encode_tree(tree)
     lengths = [len(blob) for blob in writer.blobs]
     body: list[bytes | memoryview] = [
         _COUNTS.pack(len(text), len(lengths)),
@@ -248,28 +244,26 @@ def take_apart(
         raise CacheVersionError(what, reason=f"it has flags {flags:#x}, which this version does not know", hint=_UPDATE)
     try:
         length, num_blobs = _COUNTS.unpack_from(data, _HEAD.size)
-        position = _HEAD.size + _COUNTS.size
-        lengths = struct.unpack_from(f"<{num_blobs}Q", data, position)
-        position += 8 * num_blobs
-        pieces = []
-        for size in (length, *lengths):
-            pieces.append(data[position : position + size])
-            position += size + len(_pad(size))
+        start = _HEAD.size + _COUNTS.size + 8 * num_blobs
+        places = []
+        position = start + ((length + 7) & -8)
+        for size in struct.unpack_from(f"<{num_blobs}Q", data, _HEAD.size + _COUNTS.size):
+            places.append((position, position + size))
+            position += (size + 7) & -8
         if position != len(data):
             raise ValueError(f"{len(data)} bytes where {position} were announced")
-        tree = json.loads(str(pieces[0], "utf-8"))
+        text = str(data[start : start + length], "utf-8")
+        tree, end = _decode_tree(text)
+        if end != len(text):
+            raise ValueError(f"{len(text) - end} characters too many")
     except MALFORMED as error:
         refuse_malformed(name, error)
-    return kind, tree, TreeReader(pieces[1:], view=view)
-
-
-class _UnknownTargetError(ValueError):
-    """A whole record has a kind of target that a later version may have brought."""
+    return kind, tree, TreeReader(data, places, view=view)
 
 
 def refuse_malformed(name: str, error: Exception, /) -> NoReturn:
     """Raise the error that one of `MALFORMED` becomes."""
-    if isinstance(error, UnknownCodecError | _UnknownTargetError):
+    if isinstance(error, UnknownCodecError | UnknownTargetError):
         raise CacheVersionError(f"Reading {name}", reason=f"it has {error}", hint=_UPDATE) from error
     text = f"{type(error).__name__}: {error}"[:200]
     raise CacheCorruptError(f"Reading {name}", reason=f"it is not made as records are: {text}", hint=_AGAIN) from error
@@ -284,191 +278,3 @@ def _compute_checksum(head: bytes | memoryview, body: Sequence[bytes | memoryvie
 
 def _pad(length: int) -> bytes:
     return bytes(-length % 8)
-
-
-def _write_part(writer: TreeWriter, sample: Sample, part: str, codec: str = "") -> Any:
-    match part:
-        case "image":
-            parameters, data = encode_image(sample.image, codec)
-            return {**parameters, "blob": writer.add_blob(data)}
-        case "target":
-            return _write_target(writer, sample.target)
-        case "origin":
-            return _write_origin(writer, sample.origin)
-        case "fields":
-            return _write_fields(writer, sample.fields)
-        case _:
-            return _write_arrays(writer, part, getattr(sample, part))
-
-
-def _read_sample(reader: TreeReader, tree: Any, of: Sample | None) -> Sample:
-    parts: dict[str, Any] = {}
-    for part in PARTS:
-        node = tree[part]
-        parts[part] = (
-            getattr(of, part) if of is not None and node == _AS_JUDGED else _read_part(reader, node, part, parts)
-        )
-    return Sample(**parts)
-
-
-def _read_part(reader: TreeReader, node: Any, part: str, before: Mapping[str, Any]) -> Any:
-    match part:
-        case "image":
-            return decode_image(node, reader.blob(node["blob"]), view=reader.view)
-        case "target":
-            return _read_target(reader, node, before["image"].shape[:2])
-        case "origin":
-            return read_origin(reader, node, before["image"].shape[:2])
-        case "fields":
-            return _read_fields(reader, node)
-        case _:
-            values = reader.read(node)
-            if not isinstance(values, dict):
-                raise ValueError(f"{part} is no dict")
-            return values
-
-
-def is_same_part(sample: Sample, other: Sample, part: str, /) -> bool:
-    """Whether one of `PARTS` is the same, to the bit, in both."""
-    ours, theirs = getattr(sample, part), getattr(other, part)
-    if ours is theirs:
-        return True
-    if part == "image":
-        return np.array_equal(ours, theirs)
-    if type(ours) is not type(theirs) or sample.size_hw != other.size_hw:  # Empty masks of all sizes are written alike.
-        return False
-    writers = TreeWriter(), TreeWriter()
-    nodes = [_write_part(writer, one, part) for writer, one in zip(writers, (sample, other), strict=True)]
-    return _ENCODER.encode(nodes[0]) == _ENCODER.encode(nodes[1]) and writers[0].blobs == writers[1].blobs
-
-
-def _write_target(writer: TreeWriter, target: Target | None) -> Any:
-    match target:
-        case None:
-            return None
-        case ClassLabel(class_id=class_id):
-            return {"kind": "class_label", "class_id": writer.write(class_id)}
-        case SemanticMask(mask=mask, ignore_index=ignore_index):
-            # The narrowest type that holds all ids: a quarter of the bytes, nearly always.
-            low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
-            narrow = next(kind for kind in ("u1", "i2", "i4") if _fits(kind, low) and _fits(kind, high))
-            return {
-                "kind": "semantic_mask",
-                "mask": writer.write(mask.astype(f"<{narrow}")),
-                "ignore_index": writer.write(ignore_index),
-            }
-        case Instances():
-            return {
-                "kind": "instances",
-                "class_ids": writer.add_array(target.class_ids, "<i8"),
-                "boxes": writer.add_array(target.boxes, "<f4"),
-                "masks": None if target.masks is None else _write_masks(writer, target.masks),
-                "keypoints": writer.write(target.keypoints),
-                "crowd": writer.add_array(cast(np.ndarray, target.crowd), "|b1"),
-                "attributes": _write_arrays(writer, "attributes", target.attributes),
-            }
-
-
-def _read_target(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> Target | None:
-    if node is None:
-        return None
-    match node["kind"]:
-        case "class_label":
-            return ClassLabel(reader.read(node["class_id"]))
-        case "semantic_mask":
-            return SemanticMask(reader.read(node["mask"]).astype(np.int32), reader.read(node["ignore_index"]))
-        case "instances":
-            return Instances(
-                class_ids=reader.read_flat("<i8", node["class_ids"]),
-                boxes=reader.read_flat("<f4", node["boxes"]).reshape(-1, 4),
-                masks=None if node["masks"] is None else cast(Any, _read_masks(reader, node["masks"], size_hw)),
-                keypoints=reader.read(node["keypoints"]),
-                crowd=reader.read_flat("|b1", node["crowd"]),
-                attributes=reader.read(node["attributes"]),
-            )
-    raise _UnknownTargetError(f"a target of kind {node['kind']!r}, which this version does not know")
-
-
-def _write_origin(writer: TreeWriter, origin: Origin | None) -> Any:
-    """What differs from an `Origin()`."""
-    if origin is None:
-        return None
-    values = {name: getattr(origin, name) for name in _ORIGIN_DEFAULTS}
-    values["scores"], values["class_names"] = dict(origin.scores), dict(origin.class_names)
-    told = {name: value for name, value in values.items() if value != _ORIGIN_DEFAULTS[name]}
-    node = {name: _write_strictly(writer, f"origin.{name}", value) for name, value in told.items()}
-    if origin.edited is not None:
-        node["edited"] = _write_masks(writer, origin.edited[None])
-    return node
-
-
-def read_origin(reader: TreeReader, node: Any, size_hw: tuple[int, int], /) -> Origin | None:
-    """The origin that a node holds, its edited region packed until it is asked for."""
-    if node is None:
-        return None
-    values = {name: reader.read(value) for name, value in node.items() if name != "edited"}
-    if not values.keys() <= _ORIGIN_DEFAULTS.keys():
-        raise ValueError(f"an origin has no {min(values.keys() - _ORIGIN_DEFAULTS.keys())!r}")
-    if "edited" in node:
-        packed = _read_packed(reader, node["edited"], size_hw)
-        values["edited"] = LazyArray(size_hw, partial(_unpack_one, *packed, size_hw=size_hw))
-    return Origin(**values)
-
-
-def _write_masks(writer: TreeWriter, masks: np.ndarray) -> Any:
-    extents, bits = pack_masks(masks)
-    return {"extents": writer.add_array(extents, "<i4"), "bits": writer.add_blob(bits)}
-
-
-def _read_masks(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> LazyArray:
-    extents, bits = _read_packed(reader, node, size_hw)
-    return LazyArray((len(extents), *size_hw), partial(unpack_masks, extents, bits, size_hw=size_hw))
-
-
-def _read_packed(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> tuple[np.ndarray, bytes]:
-    """Checked now, unpacked when asked for; in bytes of their own, for by then the record may be gone."""
-    extents = np.frombuffer(bytes(reader.blob(node["extents"])), "<i4").reshape(-1, 4)
-    bits = bytes(reader.blob(node["bits"]))
-    check_packed(extents, len(bits), size_hw=size_hw)
-    return extents, bits
-
-
-def _unpack_one(extents: np.ndarray, bits: bytes, *, size_hw: tuple[int, int]) -> np.ndarray:
-    mask: np.ndarray = unpack_masks(extents, bits, size_hw=size_hw)[0]
-    return mask
-
-
-def _write_fields(writer: TreeWriter, values: Mapping[str, Any]) -> Any:
-    stored = []
-    unstored = list(values.get(UNSTORED_FIELDS, ()))  # Of a sample that came out of a cache.
-    for name, value in values.items():
-        if name == UNSTORED_FIELDS:
-            continue
-        try:
-            stored.append(writer.write([name, value]))
-        except UnstorableError:
-            unstored.append(name)
-    return {"stored": stored, "unstored": _write_strictly(writer, "fields", unstored)}
-
-
-def _read_fields(reader: TreeReader, node: Any) -> dict[str, Any]:
-    values = {reader.read(name): reader.read(value) for name, value in node["stored"]}
-    if unstored := reader.read(node["unstored"]):
-        values[UNSTORED_FIELDS] = list(unstored)
-    return values
-
-
-def _write_arrays(writer: TreeWriter, name: str, values: Mapping[str, Any]) -> Any:
-    return {"d": {}} if not values else _write_strictly(writer, name, dict(values))
-
-
-def _write_strictly(writer: TreeWriter, name: str, value: Any) -> Any:
-    try:
-        return writer.write(value)
-    except UnstorableError as error:
-        reject(name, f"be storable ({error})", value, "Put objects of your own into fields.", error=TypeError)
-
-
-def _fits(kind: str, number: int) -> bool:
-    limits = np.iinfo(kind)
-    return bool(limits.min <= number <= limits.max)

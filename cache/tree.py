@@ -130,24 +130,27 @@ class TreeReader:
     """Turns JSON nodes back into values, with arrays of their own.
 
     Args:
-        blobs: The record's table of blobs; nothing that is read refers to it afterwards.
+        data: The record; nothing that is read refers to it afterwards.
+        places: Start and end of each blob in it.
         view: Arrays share the memory of the blobs instead, and nobody can write to them.
     """
 
-    def __init__(self, blobs: Sequence[memoryview], /, *, view: bool = False) -> None:
-        self._blobs = blobs
+    def __init__(self, data: memoryview, places: Sequence[tuple[int, int]], /, *, view: bool = False) -> None:
+        self._data = data
+        self._places = places
         self.view = view
 
     @property
     def num_blobs(self) -> int:
         """Length of the table of blobs."""
-        return len(self._blobs)
+        return len(self._places)
 
     def blob(self, position: Any, /) -> memoryview:
         """One blob; it must not outlive the record's bytes."""
-        if type(position) is not int or not 0 <= position < len(self._blobs):
+        if type(position) is not int or not 0 <= position < len(self._places):
             raise ValueError(f"there is no blob {position!r}")
-        return self._blobs[position]
+        start, end = self._places[position]
+        return self._data[start:end]
 
     def read(self, node: Any, /) -> Any:
         """The value of a node.

@@ -66,7 +66,7 @@ class Origin:
         return Origin(**{**{each.name: self.__dict__[each.name] for each in fields(self)}, **changes})
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """An image, its target and what else is known of it. Nothing in it is ever modified in place.
 

@@ -431,7 +431,7 @@ def test_recipes_that_are_none() -> None:
         (
             b"generator: copy_paste",
             "recipe.yaml, line 1: the recipe needs the key 'source'. Allowed: attempts, cache, filters, generator, "
-            "on_shortfall, plan, pool, seed, source, sources, variants, version.",
+            "license, on_shortfall, plan, pool, seed, source, sources, variants, version.",
         ),
     ):
         Path("recipe.yaml").write_bytes(content)
