@@ -15,6 +15,7 @@ from synthloader.cache.record import UNSTORED_FIELDS
 from synthloader.checks import check_count, check_int, check_type, reject
 from synthloader.errors import GenerationError, LabelContractError, NothingToGenerate, ShortfallError, note_error
 from synthloader.keys import StampBook, make_key
+from synthloader.pool_notes import count_stale, note_pool
 from synthloader.protocols import AnyAdapter, Bindable, Cache, CacheEntry, Filter, Generator, Pool, Rejected, Verdict
 from synthloader.sample import Origin, Sample
 from synthloader.seeds import make_rng
@@ -141,13 +142,15 @@ class GeneratedDataset(Dataset[Any]):
         self.pool = self.source if pool is None else _make_pool(pool, adapter, version, stamps)
         self.filters = tuple(filters)
         self.cache = cache
-        self.store = None if cache is None else Store(cache)
+        self.store = None if cache is None else Store(cache, before_first=self.note_pool)
         self.given_generator = generator
         self._aimed: dict[int, Generator] = {}
+        self.stale_entries = 0
         if cache is not None and cache.persistent:
             self.source.stamp(0)  # refused now, not in the middle of the night
             if self.draws_from_pool:
-                _ = self.pool.identity  # once, here, and not again in every loader worker
+                # Once, here, and not again in every loader worker; before any work is lost on a pool that has changed.
+                self.stale_entries = count_stale(cache, self.pool, fingerprints=self._list_fingerprints())
 
     @cached_property
     def generator(self) -> Generator:
@@ -401,6 +404,16 @@ class GeneratedDataset(Dataset[Any]):
     def draws_from_pool(self) -> bool:
         """Whether another pool would give other samples."""
         return isinstance(self.given_generator, Bindable) and getattr(self.given_generator, "uses_pool", True)
+
+    def note_pool(self) -> None:
+        """Keep the names of what is drawn from beside the cache."""
+        if self.cache is not None and self.cache.persistent and self.draws_from_pool:
+            note_pool(self.cache, self.pool, fingerprint=self.given_generator.fingerprint)
+
+    def _list_fingerprints(self) -> set[str]:
+        """Those that the entries of this generator can have."""
+        aims = sorted((self.source.classes or {}).values()) if self.can_aim else []
+        return {self.given_generator.fingerprint, *(self._aim(aim).fingerprint for aim in (None, *aims))}
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without aimed copies, which are made again."""

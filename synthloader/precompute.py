@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +19,6 @@ from synthloader.protocols import Cache
 from synthloader.store import Puts, Store
 
 __all__ = ["PrecomputeReport", "precompute"]
-
-_LOGGER = logging.getLogger("synthloader.precompute")
 
 _MOST_PENDING = 64
 _MOST_SECONDS = 1.0
@@ -114,12 +109,8 @@ def precompute(
     work = _Work(generated, aims, part)
     target = cache if part is None else cache.open_shard(f"part-{part[0]}-of-{part[1]}")  # type: ignore[attr-defined]
     report = PrecomputeReport(total=len(work))
-    report.stale_entries = _note_pool(generated, cache)
-    if report.stale_entries:
-        _LOGGER.warning(
-            "the pool of donors has changed: %d entries of the cache no longer count and are made anew",
-            report.stale_entries,
-        )
+    report.stale_entries = generated.stale_entries
+    generated.note_pool()
     started = time.monotonic()
     store, pending = Store(cache), Puts()
     committed = started
@@ -222,26 +213,6 @@ def _count(report: PrecomputeReport, outcome: dict[str, Any]) -> None:
     report.accepted += outcome["accepted"]
     report.failed += not outcome["accepted"]
     report.rejected.update(f"{who}: {reason}" for who, reason in outcome["rejections"])
-
-
-def _note_pool(generated: GeneratedDataset, cache: Cache) -> int:
-    """Keep the names of the pool beside the cache; how many entries an earlier pool of this generator had made."""
-    folder = getattr(cache, "path", None)
-    if folder is None or not generated.draws_from_pool:
-        return 0
-    file = Path(folder) / "pools.json"
-    known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    identity, generator = generated.pool.identity, generated.given_generator.fingerprint
-    if identity in known:
-        return 0
-    stale = len(cache) if any(entry["generator"] == generator for entry in known.values()) else 0
-    names = [generated.pool.name(index) for index in range(len(generated.pool))]
-    known[identity] = {"generator": generator, "names": names}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    written = file.with_suffix(".new")
-    written.write_text(json.dumps(known, indent=1), encoding="utf-8")
-    written.replace(file)
-    return stale
 
 
 def _open_bar(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,10 +56,12 @@ class Store:
 
     Args:
         cache: The cache.
+        before_first: Called once, before the first thing is kept.
     """
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, *, before_first: Callable[[], None] | None = None) -> None:
         self.cache = cache
+        self._before_first = before_first
         self._can_encode = all(hasattr(cache, name) for name in ("encode", "encode_verdict", "decode", "put_encoded"))
         self._waiting: Puts | None = None
         self._shard: Any = None
@@ -93,8 +95,11 @@ class Store:
             self._waiting.add(puts)
             return
         try:
+            if self._before_first is not None:
+                self._before_first()
+                self._before_first = None
             self.write(puts, self._find_writable())
-        except CacheError as error:
+        except (CacheError, OSError) as error:
             if not self._has_warned:
                 _LOGGER.warning("not kept in the cache: %s", error)
                 self._has_warned = True

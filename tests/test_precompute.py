@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from synthloader.generators import CopyPaste
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Balance
 from synthloader.precompute import PrecomputeReport, precompute
-from tests.scenes import RejectBy, Shade, describe, write_coco
+from tests.scenes import RejectBy, ScenesDataset, Shade, describe, write_coco
 
 SCRIPT = """
 import sys, time
@@ -184,3 +185,44 @@ def test_what_it_needs(tmp_path: Path, options: dict[str, Any], message: str) ->
     with pytest.raises(ValueError) as caught:
         precompute(GeneratedDataset(real, Shade(), **options))
     assert str(caught.value) == message
+
+
+def test_parts_fill_shards_that_together_are_the_whole(tmp_path: Path) -> None:
+    whole = make_generated(tmp_path / "whole")
+    precompute(whole, progress=False)
+    parted = make_generated(tmp_path / "parted")
+    totals = [precompute(parted, part=(number, 3), progress=False).total for number in (1, 2, 3)]
+    assert totals == [8, 8, 8]
+    assert sorted(folder.name for folder in (tmp_path / "parted").iterdir() if folder.is_dir()) == [
+        "part-1-of-3", "part-2-of-3", "part-3-of-3",
+    ]  # fmt: skip
+    assert not (tmp_path / "parted" / "data.mdb").exists()
+    assert read_entries(tmp_path / "parted") == read_entries(tmp_path / "whole")
+    assert precompute(parted, progress=False).generated == 0
+    for each in (whole, parted):
+        each.cache.close()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "message"),
+    [
+        (
+            "2/4",
+            TypeError,
+            "part must be a pair (number, count), got part='2/4'. Write part=(2, 4) for the second of four.",
+        ),
+        ((0, 4), ValueError, "part[0] must be at least 1, got part[0]=0."),
+        ((5, 4), ValueError, "part must have number <= count, got part=(5, 4). The last of 4 parts is (4, 4)."),
+    ],
+)
+def test_parts_that_are_none_are_refused(tmp_path: Path, part: Any, kind: type[Exception], message: str) -> None:
+    generated = make_generated(tmp_path / "cache")
+    with pytest.raises(kind, match=f"^{re.escape(message)}$"):
+        precompute(generated, part=part, progress=False)
+
+
+def test_a_cache_without_shards_has_no_parts() -> None:
+    generated = GeneratedDataset(ScenesDataset(2), Shade(), cache=MemoryCache(), variants=1)
+    message = r"^part must be None for a cache without shards, got part=\(1, 2\)\. Use LMDBCache, or leave part out\.$"
+    with pytest.raises(ValueError, match=message):
+        precompute(generated, part=(1, 2), progress=False)

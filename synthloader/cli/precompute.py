@@ -26,6 +26,13 @@ def precompute(
             min=0, help="Processes that generate; 0 for none besides this one. Default: one per CPU, at most 8."
         ),
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Make the k-th of n equal parts, into a shard of its own: one command for each process or machine.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -34,11 +41,14 @@ def precompute(
     What is there already is kept. Ctrl-C stops it, and the same command goes on where it was, to exactly the same set.
 
     Example: synthloader precompute recipe.yaml --workers 4
+
+    On two machines that share the folder: --part 1/2 on one, --part 2/2 on the other.
     """
     from synthloader.precompute import PrecomputeReport, precompute
     from synthloader.progress import open_bar
     from synthloader.recipe import load_recipe
 
+    pair = _read_part(part)
     loaded = load_recipe(recipe)
     _check(loaded)
     generated, targets = loaded.generated(), loaded.target_classes()
@@ -52,7 +62,13 @@ def precompute(
                 show(report)
 
         try:
-            precompute(generated, num_workers=count_workers(workers), progress=follow, target_classes=targets)
+            precompute(
+                generated,
+                num_workers=count_workers(workers),
+                progress=follow,
+                target_classes=targets,
+                part=pair,
+            )
         except KeyboardInterrupt:
             if as_json:
                 _say_json(latest, generated.cache)
@@ -69,6 +85,15 @@ def count_workers(asked: int | None, /) -> int:
         return asked
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if usable == 1 else min(usable, _MOST_WORKERS)
+
+
+def _read_part(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    number, _, count = text.partition("/")
+    if not (number.isdigit() and count.isdigit()):
+        raise typer.BadParameter(f"write the second of four parts as 2/4, not {text!r}.", param_hint="--part")
+    return int(number), int(count)
 
 
 def _check(recipe: Recipe) -> None:

@@ -22,7 +22,19 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("protocols", "plans", "layout", "registry", "tally"),),
     (("generators", "conditions"), ("filters", "features"), ("cache",), ("measures",)),
     (
-        ("sources", "lifting", "store", "generated", "mix_sets", "mix_report", "mixed", "batches", "precompute", "progress"),
+        (
+            "sources",
+            "lifting",
+            "pool_notes",
+            "store",
+            "generated",
+            "mix_sets",
+            "mix_report",
+            "mixed",
+            "batches",
+            "precompute",
+            "progress",
+        ),
     ),
     (
         ("adapters",),
