@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.golden import help_texts, public_surface
+from tests.golden import fingerprints, help_texts, public_surface
 
 
 def list_golden_files() -> dict[Path, Callable[[], str]]:
@@ -13,6 +13,7 @@ def list_golden_files() -> dict[Path, Callable[[], str]]:
     return {
         public_surface.GOLDEN: public_surface.describe_surface,
         help_texts.GOLDEN: help_texts.describe_help,
+        fingerprints.GOLDEN: fingerprints.describe_fingerprints,
     }
 
 
