@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -187,6 +188,11 @@ class GeneratedDataset(Dataset[Any]):
         """
         source, _ = self.locate(int(index))
         return self.source.transform(source, self.to_native(self.sample(int(index))))
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+        """Several items at once, as loaders ask for them; what is generated is kept in one commit."""
+        with nullcontext() if self.store is None else self.store.batch():
+            return [self[index] for index in indices]
 
     def sample(self, index: int, /) -> Sample:
         """The `Sample` of item `index`, with its `Origin`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from synthloader.sample import Sample
 
 __all__ = ["Puts", "Store"]
 
+_MOST_SECONDS = 1.0
 _LOGGER = logging.getLogger("synthloader.store")
 
 
@@ -64,6 +66,7 @@ class Store:
         self._before_first = before_first
         self._can_encode = all(hasattr(cache, name) for name in ("encode", "encode_verdict", "decode", "put_encoded"))
         self._waiting: Puts | None = None
+        self._waiting_since = 0.0
         self._shard: Any = None
         self._shard_process = 0
         self._has_warned = False
@@ -93,7 +96,9 @@ class Store:
             return
         if self._waiting is not None:
             self._waiting.add(puts)
-            return
+            if time.monotonic() - self._waiting_since < _MOST_SECONDS:
+                return
+            puts, self._waiting, self._waiting_since = self._waiting, Puts(), time.monotonic()
         try:
             if self._before_first is not None:
                 self._before_first()
@@ -106,15 +111,15 @@ class Store:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        """Keep what comes in the block at the price of one commit, at its end."""
+        """Keep what comes in the block in one commit at its end, or one every second where it lasts longer."""
         if self._waiting is not None:
             yield
             return
-        waiting = self._waiting = Puts()
+        self._waiting, self._waiting_since = Puts(), time.monotonic()
         try:
             yield
         finally:
-            self._waiting = None
+            waiting, self._waiting = self._waiting, None
             self.keep(waiting)
 
     def write(self, puts: Puts, cache: Any = None, /) -> None:
