@@ -6,16 +6,18 @@ within one run, taken turn by turn.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.metadata import version
+from importlib import import_module
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,23 @@ class Timing:
         return low, high
 
 
-def interleave(contenders: Mapping[str, Callable[[], int]], *, turns: int, warm_up: int = 1) -> dict[str, Timing]:
-    """Time every contender `turns` times, taking turns; each call returns how many items it handled."""
+def interleave(
+    contenders: Mapping[str, Callable[[], int]],
+    *,
+    turns: int,
+    warm_up: int = 1,
+    before: Callable[[str], object] | None = None,
+) -> dict[str, Timing]:
+    """Time every contender `turns` times, taking turns; each call returns how many items it handled.
+
+    `before` is called with the contender's name ahead of each of its turns, untimed.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
     for turn in range(-warm_up, turns):
         for name in names if turn % 2 else reversed(names):
+            if before is not None:
+                before(name)
             start = time.perf_counter()
             count = contenders[name]()
             elapsed = (time.perf_counter() - start) / count
@@ -64,6 +77,51 @@ def compare(timing: Timing, base: Timing) -> tuple[float, float, float]:
     ratios = [mine / other for mine, other in zip(timing.turns, base.turns, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     return low, middle, high
+
+
+def tabulate(timings: Mapping[str, Timing], base: Timing, **labels: str) -> list[dict[str, Any]]:
+    """A row for each: microseconds per item with quartiles, and the turn-by-turn ratio to `base` with quartiles."""
+    rows = []
+    for name, timing in timings.items():
+        low, middle, high = compare(timing, base)
+        quarter, three_quarters = timing.quartiles
+        rows.append(
+            {
+                **labels,
+                "what": name,
+                "us": timing.median * 1e6,
+                "us from": quarter * 1e6,
+                "us to": three_quarters * 1e6,
+                "ratio": middle,
+                "ratio from": low,
+                "ratio to": high,
+            }
+        )
+    return rows
+
+
+def find_missing(modules: Iterable[str]) -> str | None:
+    """Why a contender cannot run, or None: the first of its modules that cannot be imported."""
+    for module in modules:
+        try:
+            import_module(module)
+        except (ImportError, OSError) as error:  # OSError: a shared library of its own is not there.
+            return f"{type(error).__name__}: {error}"
+    return None
+
+
+def list_versions(modules: Iterable[str]) -> dict[str, str]:
+    """The versions of the packages that bring these modules, where they are installed."""
+    packages = packages_distributions()
+    return {name: version(name) for module in modules for name in packages.get(module, ())[:1]}
+
+
+def make_parser(description: str | None, *, turns: int) -> argparse.ArgumentParser:
+    """The options that all suites have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=turns, help=f"at least 2; {turns} if not given")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the result file")
+    return parser
 
 
 def describe_run() -> dict[str, Any]:
@@ -90,10 +148,10 @@ def describe_run() -> dict[str, Any]:
     }
 
 
-def write_results(suite: str, rows: list[dict[str, Any]], **notes: Any) -> Path:
+def write_results(suite: str, rows: list[dict[str, Any]], *, folder: Path = RESULTS, **notes: Any) -> Path:
     """Write `results/<suite>.json` and print the rows as a table."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{suite}.json"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{suite}.json"
     path.write_text(json.dumps({"suite": suite, **describe_run(), **notes, "rows": rows}, indent=1) + "\n")
     print_table(rows)
     return path
