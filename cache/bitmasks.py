@@ -49,7 +49,7 @@ def pack_masks(masks: np.ndarray, /) -> tuple[np.ndarray, bytes]:
 
 
 def unpack_masks(extents: np.ndarray, bits: bytes | memoryview, /, *, size_hw: tuple[int, int]) -> np.ndarray:
-    """Unpack what `pack_masks` made.
+    """Unpack what `pack_masks` made, and `check_packed` has looked at.
 
     Args:
         extents: (N, 4) int32.
@@ -58,11 +58,7 @@ def unpack_masks(extents: np.ndarray, bits: bytes | memoryview, /, *, size_hw: t
 
     Returns:
         (N, H, W) bool.
-
-    Raises:
-        ValueError: The extents lie outside of the masks, or the bits are too few or too many.
     """
-    check_packed(extents, len(bits), size_hw=size_hw)
     masks = np.zeros((len(extents), *size_hw), np.bool_)
     data = np.frombuffer(bits, np.uint8)
     position = 0

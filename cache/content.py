@@ -99,9 +99,9 @@ def list_differences(one: bytes, other: bytes, /, *, names: tuple[str, str] = ("
         return ["kind"]
     if (ours.tree, ours.blobs) == (theirs.tree, theirs.blobs):
         return []
-    found = [part for part in {**ours.tree, **theirs.tree} if ours.tree.get(part) != theirs.tree.get(part)]
-    if not found and KIND_NAMES[ours.kind] != "verdict":
-        found = _find_arrays(one, other)
+    found = [] if KIND_NAMES[ours.kind] == "verdict" else _compare_parts(one, other)
+    if not found:
+        found = [part for part in {**ours.tree, **theirs.tree} if ours.tree.get(part) != theirs.tree.get(part)]
     return found or ["arrays"]
 
 
@@ -127,10 +127,10 @@ def _name_codec(image: dict[str, Any]) -> str:
     return "jpeg-444" if image.get("subsampling") == "444" else str(image["codec"])
 
 
-def _find_arrays(one: bytes, other: bytes) -> list[str]:
-    """The parts of two samples whose arrays differ."""
+def _compare_parts(one: bytes, other: bytes) -> list[str]:
+    """The parts in which two samples of one size differ, by name."""
     first, second = decode_entry(one), decode_entry(other)
-    if not isinstance(first, Sample) or not isinstance(second, Sample):
+    if not isinstance(first, Sample) or not isinstance(second, Sample) or first.size_hw != second.size_hw:
         return []
     first, second = _without_license(first), _without_license(second)
     return [part for part in PARTS if not is_same_part(first, second, part)]

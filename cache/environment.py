@@ -3,17 +3,25 @@
 Facts about LMDB that shape this file:
 
 * A path may be open once per process, and a forked child counts as the same process while it has the parent's handle;
-  the child must not use that handle to write or close it. So before each fork all environments are closed, which
-  waits for transactions of other threads; parent and child open them again when they need them (some 70 microseconds).
+  the child must not use that handle to write or close it, nor end a transaction, for that would end the parent's. So
+  before each fork all environments are closed, which waits for transactions of other threads; parent and child open
+  them again when they need them (some 70 microseconds).
 * A reader without locks beside a writer reads wrong records. So readers go without only where they cannot write the
   lock file, and then hold a lock that keeps writers of this machine away.
 * Pages of a truncated file kill the interpreter when they are read. So the file's length is checked on opening.
+* The lock file is mapped too, and LMDB makes it with holes: on a full disk the first reader to touch one would kill the
+  interpreter. So a new one is written beforehand.
+* Closing the file under a reader kills the interpreter, and daemon threads still read while it ends. So what is open
+  then stays open.
 """
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -26,9 +34,9 @@ from synthloader.cache.codecs import DEFAULT_CODEC
 from synthloader.cache.folder_lock import FolderLock
 from synthloader.cache.gate import Gate
 from synthloader.cache.layout import DATABASES, DISK_FULL, check_length, check_meta, claim_folder, refuse
-from synthloader.errors import CacheFullError
+from synthloader.errors import CacheError, CacheFullError
 
-__all__ = ["GATE", "MAX_READERS", "Environment", "get_environment"]
+__all__ = ["GATE", "MAX_READERS", "Environment", "get_environment", "never_close"]
 
 GATE = Gate()
 """Whoever has a transaction is inside; whoever opens another map, closes, writes or forks is alone."""
@@ -40,8 +48,10 @@ _SPARE_TRANSACTIONS = 8
 """Read transactions that are kept for the next readers: ended, so that they pin no page, with their place in the table
 of readers, so that to begin one is no more than to look up the newest commit."""
 
+_LOCK_FILE_BYTES = 128 + 64 * MAX_READERS
+"""Size of LMDB's lock file: a line of the processor's cache for each reader, and two for the rest."""
+
 _environments: dict[str, Environment] = {}
-_never_closed: list[Any] = []
 _fork_stack = ExitStack()
 
 
@@ -53,6 +63,11 @@ def get_environment(folder: Path, user: object, /, *, map_size_bytes: int) -> En
     _environments[name] = environment  # Anew: the last user may have been forgotten on the way here.
     environment.map_size_bytes = max(environment.map_size_bytes, map_size_bytes)
     return environment
+
+
+def never_close(handle: Any, /) -> None:
+    """Keep one of LMDB's objects from being closed, even when the interpreter ends."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(handle))
 
 
 class Environment:
@@ -87,7 +102,7 @@ class Environment:
             with GATE.locked():
                 self._check_process()
                 if self._handle is None:
-                    self._open(write=self._is_writer)
+                    self._open(write=False)  # Also where we are the writer: a full disk keeps nobody from reading.
         return self._handle
 
     def write(self, changes: Sequence[Change], /) -> None:
@@ -165,10 +180,21 @@ class Environment:
         if presence is not None:
             presence.release()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the files that are open here are no longer those of the folder, which was removed meanwhile."""
+        return self._presence is not None and not self._presence.is_current
+
+    def leave_open(self) -> None:
+        """Keep the handle from being closed when the interpreter ends."""
+        self.sync()
+        if self._handle is not None:
+            never_close(self._handle)
+
     def leave_to_parent(self) -> None:
         """In a forked child: forget what is the parent's."""
         if self._handle is not None:  # The fork came in the middle of a transaction of its own thread.
-            _never_closed.append(self._handle)
+            never_close(self._handle)
         for lock in (self._lock, self._presence):
             if lock is not None:
                 lock.forget()
@@ -228,9 +254,32 @@ class Environment:
 
     def _open(self, *, write: bool, codec: str = DEFAULT_CODEC) -> None:
         """Open the handle, unless there is nothing to read yet."""
-        data = self.folder / "data.mdb"
-        if not write and (not data.exists() or data.stat().st_size == 0):  # Empty: its first writer was killed.
+        if write:
+            self._open_files(write=True, codec=codec)
             return
+        for may_retry in (True,) * 9 + (False,):
+            found = self._identify()
+            if found is None:
+                return
+            try:
+                self._open_files(write=False, codec=codec)
+            except (CacheError, OSError):
+                if not may_retry or self._identify() == found:
+                    raise
+            else:
+                if not self.is_gone:
+                    return
+                self.close()  # Its shard was merged meanwhile, and there may be another one of its name.
+
+    def _identify(self) -> tuple[int, int] | None:
+        """What tells the file from another one in its place; None where there is nothing to read."""
+        try:
+            status = os.stat(self.folder / "data.mdb")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return (status.st_ino, status.st_ctime_ns) if status.st_size else None  # Empty: its first writer was killed.
+
+    def _open_files(self, *, write: bool, codec: str) -> None:
         what = f"Opening the cache {self.folder}"
         presence = self._be_present(write=write)
         with ExitStack() as stack:
@@ -239,8 +288,6 @@ class Environment:
             try:
                 handle = self._open_handle(write=write)
             except lmdb.Error as error:
-                if not write and not data.exists():  # Taken away meanwhile: its shard was merged.
-                    return
                 refuse(what, error)
             stack.callback(handle.close)
             try:
@@ -258,6 +305,9 @@ class Environment:
         self.codec, self._presence = found, presence
 
     def _open_handle(self, *, write: bool) -> Any:
+        can_lock = write or self._can_lock()
+        if can_lock:
+            self._make_lock_file()
         return lmdb.open(
             str(self.folder),
             map_size=self.map_size_bytes,
@@ -267,7 +317,7 @@ class Environment:
             mode=0o666,
             readonly=not write,
             create=write,
-            lock=write or self._can_lock(),
+            lock=can_lock,
             metasync=False,  # A killed process loses nothing by it, a crashed machine the last commit at most.
         )
 
@@ -292,6 +342,21 @@ class Environment:
             )
         return False
 
+    def _make_lock_file(self) -> None:
+        file = self.folder / "lock.mdb"
+        if file.exists():
+            return
+        new = self.folder / f".lock-{os.getpid()}-{threading.get_ident()}"
+        try:
+            with open(new, "wb") as stream:
+                stream.write(bytes(_LOCK_FILE_BYTES))
+            with suppress(OSError):  # Another process has made one, or the file system has no links.
+                os.link(new, file)
+        except OSError as error:
+            refuse(f"Opening the cache {self.folder}", error, full_codes=DISK_FULL)
+        finally:
+            new.unlink(missing_ok=True)
+
     def _grow(self, num_bytes: int) -> None:
         """Double the map, which costs addresses and no memory, unless the disk could not hold what is to be written."""
         disk = os.statvfs(self.folder)
@@ -302,11 +367,13 @@ class Environment:
                 reason=f"{num_bytes} bytes are to be written and the disk has {free} left",
                 hint="make room and go on: what was put before is kept",
             )
-        self.map_size_bytes = 2 * max(int(self._handle.info()["map_size"]), self.map_size_bytes)
+        size = 2 * max(int(self._handle.info()["map_size"]), self.map_size_bytes)
         try:
-            self._handle.set_mapsize(self.map_size_bytes)
+            self._handle.set_mapsize(size)
         except (lmdb.Error, OverflowError) as error:
+            self.close()  # It has no map any more; the next use opens one of the former size.
             refuse(f"Enlarging the map of the cache {self.folder}", error)
+        self.map_size_bytes = size
 
 
 def _close_before_fork() -> None:
@@ -322,6 +389,12 @@ def _go_on_in_child() -> None:
     GATE.reset()
     for environment in list(_environments.values()):
         environment.leave_to_parent()
+
+
+@atexit.register
+def _leave_open_at_exit() -> None:
+    for environment in list(_environments.values()):
+        environment.leave_open()
 
 
 os.register_at_fork(before=_close_before_fork, after_in_parent=_fork_stack.close, after_in_child=_go_on_in_child)

@@ -23,7 +23,13 @@ def open_existing(path: str | os.PathLike[str], /, *, readonly: bool = True) -> 
         CacheError: There is no such folder, no cache in it, or it cannot be written.
 
     Example:
-        >>> cache = open_existing("cache/train")  # doctest: +SKIP
+        >>> import tempfile
+        >>> from synthloader.protocols import Rejected
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with LMDBCache(folder) as cache:
+        ...         cache.put(b"key", Rejected("no donor"))
+        ...     len(open_existing(folder))
+        1
     """
     folder = Path(os.path.abspath(path))
     what = f"Opening the cache {folder}"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection
 from synthloader.protocols import Verdict
 from synthloader.sample import Sample
 
-__all__ = ["apply_verdict", "find_chains", "judge_again", "list_steps", "name_filter"]
+__all__ = ["JOINT", "apply_verdict", "find_chains", "judge_again", "list_steps", "name_filter"]
 
 JOINT = " | "
+"""What lies between the fingerprints of two filters."""
 
 
 def list_steps(filters: str, known: Collection[str], /) -> list[str]:

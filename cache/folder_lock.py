@@ -49,12 +49,21 @@ class FolderLock:
             raise CacheError(
                 what, reason=f"{file} cannot be locked: {error.strerror}", hint="use a file system that has locks"
             ) from error
-        if not _is_same_file(self._handle, file):  # Its folder was taken away meanwhile: this would lock nobody out.
+        self._file = file
+        if not self.is_current:  # Its folder was taken away meanwhile: this would lock nobody out.
             os.close(self._handle)
             raise CacheLockedError(what, reason="another process has just merged it", hint="try again")
         if exclusive:
             with suppress(OSError):  # On a full disk the lock holds all the same.
                 self._note(f"process {os.getpid()} on {socket.gethostname()}")
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is still the one of its name."""
+        try:
+            return os.path.samestat(os.fstat(self._handle), os.stat(self._file))
+        except FileNotFoundError:
+            return False
 
     def _open(self, file: Path, what: str) -> int:
         try:
@@ -86,10 +95,3 @@ class FolderLock:
     def _note(self, text: str) -> None:
         os.ftruncate(self._handle, 0)
         os.pwrite(self._handle, text.encode(), 0)
-
-
-def _is_same_file(handle: int, file: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(file))
-    except FileNotFoundError:
-        return False

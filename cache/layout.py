@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 import lmdb
 
+from synthloader.cache.codecs import CODECS
 from synthloader.errors import CacheCorruptError, CacheError, CacheFullError, CacheVersionError
 
 __all__ = [
@@ -120,17 +121,17 @@ def check_meta(handle: Any, folder: Path, /, *, codec: str | None) -> str | None
     if data is not None:
         try:
             meta = json.loads(data)
-            application, version, found = meta["application"], int(meta["version"]), str(meta.get("codec"))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            application, version = str(meta["application"]), int(meta["version"])
+            found = str(meta["codec"]) if version <= LAYOUT_VERSION else ""
+        except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
             _refuse_corrupt(what, "its entry `meta` is broken", error)
+        reason = f"it has format {version} of {application}, and this version of synthloader reads formats up to "
+        reason += str(LAYOUT_VERSION)
         if application == _APPLICATION and version <= LAYOUT_VERSION:
-            return found
-        raise CacheVersionError(
-            what,
-            reason=f"it has format {version} of {application}, and this version of synthloader reads formats up to "
-            f"{LAYOUT_VERSION}",
-            hint="update synthloader: pip install -U synthloader",
-        )
+            if found in CODECS:
+                return found
+            reason = f"its images are stored with codec {found!r}, which this version of synthloader does not know"
+        raise CacheVersionError(what, reason=reason, hint="update synthloader: pip install -U synthloader")
     if not is_empty:
         reason = "it holds an LMDB database that synthloader did not make"
         raise CacheError(what, reason=reason, hint="choose another folder")

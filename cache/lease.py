@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -11,7 +13,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from synthloader.cache.changes import Change
-from synthloader.cache.environment import GATE, Environment, get_environment
+from synthloader.cache.environment import GATE, Environment, get_environment, never_close
 from synthloader.cache.layout import refuse
 from synthloader.errors import CacheError
 
@@ -76,7 +78,7 @@ class Lease:
         self._map_size_bytes = map_size_bytes
         self._environment: Environment | None = None
         self._checked_handle: Any = None
-        weakref.finalize(owner, self._abandon)
+        weakref.finalize(owner, self._abandon).atexit = False  # Daemon threads may still read then.
 
     def look_up(self, database: bytes, key: bytes, read: Callable[[memoryview], Value], /) -> Value | None:
         """What `read` makes of a record, of which it may keep nothing; None where there is none.
@@ -84,8 +86,10 @@ class Lease:
         The transaction is one of those that the environment keeps for the next reader, so it costs a microsecond: it
         sees all that is committed, and no page of the file is kept from being used again when nobody reads.
         """
-        GATE.enter()
+        me, counts = threading.get_ident(), GATE.counts
+        before = counts.get(me, 0)
         try:
+            GATE.enter()
             environment = self._borrow()
             handle = environment.get_handle()
             if handle is None:
@@ -103,8 +107,9 @@ class Lease:
         except lmdb.Error:
             pass  # Seldom, and the slow way knows what to do.
         finally:
+            counts[me] = before  # First, and without a call: no Ctrl-C comes before it.
             handle = None
-            GATE.leave()
+            GATE.wake()
         with self.read() as snapshot:
             view = None if snapshot is None else snapshot.get(database, key)
             return None if view is None else read(view)
@@ -147,6 +152,12 @@ class Lease:
         with GATE.inside():
             return bool(self._borrow().writers - {self})
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the folder was removed while its environment is open here, though there may be another one by now."""
+        environment = self._environment
+        return environment is not None and environment.is_gone
+
     def sync(self) -> None:
         """Bring what is committed to the disk, where a crash of the machine cannot undo it either."""
         self._check_no_view("Writing to")
@@ -175,6 +186,8 @@ class Lease:
         """Give it back. The last one closes the environment, the last one that wrote lets other processes write."""
         self._check_no_view("Closing")
         with GATE.alone():
+            if self.is_gone and self._environment is not None:
+                self._environment.close()  # For its other users too.
             self._give_back()
 
     def _check_no_view(self, what: str) -> None:
@@ -229,7 +242,7 @@ class Lease:
                 else:
                     snapshot = Snapshot(transaction, environment.databases)
                     attempt.callback(snapshot.forget)
-                    attempt.enter_context(transaction)
+                    attempt.callback(_end_transaction, transaction, os.getpid())
                     stack.enter_context(attempt.pop_all())
                     return snapshot
             if not may_retry or not isinstance(failure, lmdb.MapResizedError | lmdb.ReadersFullError):
@@ -238,3 +251,10 @@ class Lease:
             with GATE.alone():
                 self._borrow().recover()
         return None
+
+
+def _end_transaction(transaction: Any, process: int) -> None:
+    if process == os.getpid():
+        transaction.abort()
+    else:  # The fork came in the middle of it, and it is the parent's.
+        never_close(transaction)

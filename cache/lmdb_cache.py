@@ -17,7 +17,7 @@ from typing import Any
 from synthloader.cache.changes import Change
 from synthloader.cache.codecs import CODECS, DEFAULT_CODEC
 from synthloader.cache.keys import check_key, list_verdict_keys, make_verdict_key
-from synthloader.cache.layout import ENTRIES, VERDICTS
+from synthloader.cache.layout import ENTRIES, OWN_FILES, VERDICTS
 from synthloader.cache.lease import Lease
 from synthloader.cache.record import decode_entry, decode_verdict, encode_entry, encode_verdict
 from synthloader.cache.scan import list_keys
@@ -79,6 +79,7 @@ class LMDBCache:
         self.codec = None if codec is None else check_choice("codec", codec, CODECS)
         self.readonly = readonly
         self.on_corrupt = check_choice("on_corrupt", on_corrupt, ["error", "regenerate"])
+        self._is_shard = False
         self._shards = self._make_shards()
         _check_folder(self.path, readonly=readonly)
 
@@ -289,6 +290,15 @@ class LMDBCache:
         """
         if name is not None and (not re.fullmatch(r"[\w.-]+", name) or name.startswith(".")):
             reject("name", "be letters, digits, dots, dashes and underscores", name)
+        if name in OWN_FILES:
+            reject("name", "be none that a cache's folder has already", name, "Call it part-1, say.")
+        if self._is_shard:
+            raise CacheError(
+                f"Opening a shard of the cache {self.path}",
+                reason="it is a shard itself",
+                hint="open one of the cache that it belongs to",
+            )
+        self._refuse_readonly()
         host = re.sub(r"[^\w-]", "-", socket.gethostname())
         for number in range(_MOST_SHARDS):
             shard = LMDBCache(
@@ -300,6 +310,7 @@ class LMDBCache:
             )
             try:
                 shard._shards.main.claim()
+                shard._is_shard = True
                 return shard
             except CacheLockedError:
                 if name is not None:
@@ -321,7 +332,8 @@ class LMDBCache:
     def __iter__(self) -> Iterator[bytes]:
         """The keys of all entries, in their order; those put meanwhile may be among them."""
         keys = heapq.merge(*(list_keys(lease, ENTRIES) for lease in self.leases))
-        return (key for key, _ in itertools.groupby(keys))
+        for key, _ in itertools.groupby(keys):  # A generator of its own, so that the cache lives as long as this.
+            yield key
 
     def __len__(self) -> int:
         """Number of entries. Where there are shards, all keys are read for it."""
@@ -358,11 +370,12 @@ class LMDBCache:
         return ShardList(self.path, main, lambda folder: Lease(folder, map_size_bytes=size, owner=main))
 
     def _look_through(self) -> Iterator[Lease]:
-        """The environments, and those of new shards when the others had nothing."""
+        """The environments, and once more when they had nothing and shards have come or gone."""
         seen = self._shards.leases
         yield from seen
-        if self._shards.refresh():
-            yield from (lease for lease in self._shards.leases if lease not in seen)
+        self._shards.refresh()
+        if self._shards.leases is not seen:
+            yield from self._shards.leases  # From the start: what a shard had may have been merged meanwhile.
 
     def _refuse_readonly(self) -> None:
         if self.readonly:
@@ -373,9 +386,10 @@ class LMDBCache:
             )
 
     def _settle_codec(self) -> str:
-        """How images are stored from now on: as was asked, as the folder does, or by default."""
+        """How images are stored from now on: as was asked, as the folder or its first shard does, or by default."""
         if self.codec is None:
-            self.codec = self._shards.main.codec = self._shards.main.find_codec() or DEFAULT_CODEC
+            found = (lease.find_codec() for lease in self.leases)  # A folder of shards has them of one codec.
+            self.codec = self._shards.main.codec = next((codec for codec in found if codec), DEFAULT_CODEC)
         return self.codec
 
     def _read_broken(self, decode: Any, data: bytes) -> Any:

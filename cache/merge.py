@@ -225,7 +225,7 @@ class _Merge:
             self._report.num_entries += database == ENTRIES and held is None
             self._report.num_verdicts += database == VERDICTS and held is None
             self._report.num_bytes += len(best)
-        self._report.num_known += len(intact) - (held is None)
+        self._report.num_known += sum(each.lease is not self._main for each in intact) - (held is None)
 
     def _choose(self, database: bytes, key: bytes, holders: list[Lease]) -> None:
         intact = [each for each in self._read(database, key, holders) if is_intact(each.data)]

@@ -23,7 +23,7 @@ def unite_notes(into: Path, sources: Iterable[Path], /) -> None:
     `pools.json` names the samples of every pool that was drawn from (`synthloader.precompute`). `stamps.jsonl` has
     hashes of files by size and time (`synthloader.keys.StampBook`); of two, the one of the later change counts.
     """
-    folders = [folder for folder in sources if folder != into]
+    folders = [folder for folder in dict.fromkeys(sources) if folder != into]
     _unite_pools(into / _POOLS, [folder / _POOLS for folder in folders])
     _unite_stamps(into / _STAMPS, [folder / _STAMPS for folder in folders])
 

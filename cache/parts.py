@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -161,7 +161,9 @@ def _read_target(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> Tar
         case "class_label":
             return ClassLabel(reader.read(node["class_id"]))
         case "semantic_mask":
-            return SemanticMask(reader.read(node["mask"]).astype(np.int32), reader.read(node["ignore_index"]))
+            mask = reader.read(node["mask"]).astype(np.int32)
+            mask.flags.writeable = not reader.view
+            return SemanticMask(mask, reader.read(node["ignore_index"]))
         case "instances":
             return _read_instances(reader, node, size_hw)
     raise UnknownTargetError(f"a target of kind {node['kind']!r}, which this version does not know")
@@ -224,7 +226,8 @@ def read_origin(reader: TreeReader, node: Any, size_hw: tuple[int, int], /) -> O
         raise ValueError(f"an origin has no {min(values.keys() - _ORIGIN_DEFAULTS.keys())!r}")
     if "edited" in node:
         packed = _read_packed(reader, node["edited"], size_hw)
-        values["edited"] = LazyArray(size_hw, partial(_unpack_one, *packed, size_hw=size_hw))
+        unpack = partial(_unpack_one, *packed, size_hw=size_hw)
+        values["edited"] = LazyArray(size_hw, partial(_make_readonly, unpack) if reader.view else unpack)
     return _put_together(Origin, {**_ORIGIN_DEFAULTS, "edited": None, **values})
 
 
@@ -235,7 +238,8 @@ def _write_masks(writer: TreeWriter, masks: np.ndarray) -> Any:
 
 def _read_masks(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> LazyArray:
     extents, bits = _read_packed(reader, node, size_hw)
-    return LazyArray((len(extents), *size_hw), partial(unpack_masks, extents, bits, size_hw=size_hw))
+    unpack = partial(unpack_masks, extents, bits, size_hw=size_hw)
+    return LazyArray((len(extents), *size_hw), partial(_make_readonly, unpack) if reader.view else unpack)
 
 
 def _read_packed(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> tuple[np.ndarray, bytes]:
@@ -249,6 +253,12 @@ def _read_packed(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> tup
 def _unpack_one(extents: np.ndarray, bits: bytes, *, size_hw: tuple[int, int]) -> np.ndarray:
     mask: np.ndarray = unpack_masks(extents, bits, size_hw=size_hw)[0]
     return mask
+
+
+def _make_readonly(unpack: Callable[[], np.ndarray]) -> np.ndarray:
+    array = unpack()
+    array.flags.writeable = False
+    return array
 
 
 def _write_fields(writer: TreeWriter, values: Mapping[str, Any]) -> Any:

@@ -134,7 +134,7 @@ def plan_prune(
     judged = _sum_verdicts(leases)
     total = sum(_count(lease) for lease in leases) if progress is not None else 0
     for done, (key, holders) in enumerate(walk(leases, ENTRIES), 1):
-        fingerprint, is_sample = _read_fingerprint(plan, holders, key) if fingerprints is not None else ("", True)
+        fingerprint, is_sample = _read_fingerprint(plan, holders, key)
         entry = _measure(key, holders, judged, is_sample)
         if fingerprints is not None and fingerprint and fingerprint not in fingerprints:
             plan.fingerprints[fingerprint] += 1

@@ -53,20 +53,7 @@ def keep_file(folder: Path, name: str, data: bytes, /) -> Path:
     """
     try:
         folder.mkdir(exist_ok=True)
-        for number in itertools.count():
-            file = folder / (f"{name}.{number}" if number else name)
-            try:
-                with open(file, "xb") as stream:
-                    stream.write(data)
-                    stream.flush()
-                    os.fsync(stream.fileno())
-                break
-            except FileExistsError:
-                if file.read_bytes() == data:
-                    break
-            except OSError:
-                file.unlink(missing_ok=True)
-                raise
+        file = next(file for number in itertools.count() if _holds(file := _number(folder / name, number), data))
         sync_folder(folder)
         sync_folder(folder.parent)
     except OSError as error:
@@ -80,6 +67,25 @@ def name_file(database: bytes, key: bytes, /) -> str:
     """`<key>.entry` or `<key>.verdict`; the key in hexadecimal, cut where no file may have such a name."""
     text = key.hex() if len(key) <= _LONGEST_KEY else f"{key[:64].hex()}-{hash_content(key).hex()}"
     return f"{text}.{'entry' if database == ENTRIES else 'verdict'}"
+
+
+def _number(file: Path, number: int) -> Path:
+    return file.with_name(f"{file.name}.{number}") if number else file
+
+
+def _holds(file: Path, data: bytes) -> bool:
+    """Write a file that is not there yet; whether it holds these bytes now."""
+    try:
+        with open(file, "xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        return True
+    except FileExistsError:
+        return file.read_bytes() == data
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path, /) -> None:

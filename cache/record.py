@@ -111,7 +111,7 @@ def encode_entry(entry: CacheEntry, /, *, codec: str = DEFAULT_CODEC) -> bytes:
     if isinstance(entry, Rejected):
         tree = {
             "reason": write_strictly(writer, "reason", entry.reason),
-            "origin": write_origin(writer, entry.origin),
+            "origin": write_origin(writer, entry.origin and entry.origin.replace(edited=None)),  # There is no image.
         }
         return _assemble(_REJECTED, tree, writer)
     return _assemble(_SAMPLE, {part: write_part(writer, entry, part, codec=codec) for part in PARTS}, writer)

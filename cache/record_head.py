@@ -156,8 +156,8 @@ def _read_rejected(num_bytes: int, tree: Any, reader: TreeReader) -> EntryHead:
 
 
 def _read_sample(num_bytes: int, tree: Any, reader: TreeReader) -> EntryHead:
-    target, origin, fields = tree["target"], tree["origin"], tree["fields"]
-    kind = None if target is None else target["kind"]
+    target, origin, fields = tree["target"] or {}, tree["origin"], tree["fields"]
+    kind = target.get("kind")
     class_ids: list[int] = []
     if kind == "class_label":
         class_ids = [reader.read(target["class_id"])]

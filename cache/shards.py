@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from synthloader.cache.environment import GATE
 from synthloader.cache.layout import OWN_FILES, is_shard
 from synthloader.cache.lease import Lease
 
@@ -29,37 +31,49 @@ class ShardList:
         self._folder = folder
         self._make_lease = make_lease
         self._shards: dict[str, Lease] = {}
+        self._gone: list[Lease] = []
         self._seen_ns: int | None = None
         self.main = main
         self.leases: tuple[Lease, ...] = (main,)
 
-    def refresh(self) -> bool:
-        """Look for shards that came or went since the last look; whether there are others now."""
+    def refresh(self) -> None:
+        """Look for shards that came or went since the last look."""
         try:
             changed_ns = os.stat(self._folder).st_mtime_ns
         except OSError:
-            return False
+            return
         if changed_ns == self._seen_ns:
-            return False
-        names, is_settled = [], abs(time.time_ns() - changed_ns) > _CLOCK_TICK_NS
-        with os.scandir(self._folder) as entries:
+            return
+        with GATE.locked():
+            names, is_settled = self._list_names(changed_ns)
+            gone = {name for name, lease in self._shards.items() if name not in names or lease.is_gone}
+            self._gone += [self._shards.pop(name) for name in gone]
+            new = names - self._shards.keys()
+            for name in new:
+                self._shards[name] = self._make_lease(self._folder / name)
+            if gone or new:
+                self.leases = (self.main, *(self._shards[name] for name in sorted(self._shards)))
+            released = []
+            if not GATE.is_busy:  # What a view shows is not closed under it.
+                released, self._gone = self._gone, []
+            self._seen_ns = changed_ns if is_settled and not self._gone else None
+        for lease in released:
+            lease.release()
+
+    def _list_names(self, changed_ns: int) -> tuple[set[str], bool]:
+        """The folders of shards, and whether they can be believed until the folder changes again."""
+        names, is_settled = set(), abs(time.time_ns() - changed_ns) > _CLOCK_TICK_NS
+        with suppress(OSError), os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name not in OWN_FILES and not entry.name.startswith(".") and entry.is_dir():
                     if is_shard(Path(entry.path)):
-                        names.append(entry.name)
+                        names.add(entry.name)
                     else:
                         is_settled = False  # A shard's folder is there before its files.
-        self._seen_ns = changed_ns if is_settled else None
-        if set(names) == self._shards.keys():
-            return False
-        for name in self._shards.keys() - set(names):
-            self._shards.pop(name).release()
-        for name in set(names) - self._shards.keys():
-            self._shards[name] = self._make_lease(self._folder / name)
-        self.leases = (self.main, *(self._shards[name] for name in sorted(self._shards)))
-        return True
+        return names, is_settled
 
     def release(self) -> None:
         """Give all of them back."""
-        for lease in self.leases:
+        for lease in (*self.leases, *self._gone):
             lease.release()
+        self._gone = []

@@ -207,7 +207,7 @@ class TreeReader:
 
 
 def _describe_dtype(dtype: np.dtype[Any]) -> str:
-    if dtype.metadata is not None or dtype.hasobject:
+    if dtype.metadata is not None or dtype.hasobject or dtype.char in "gG":  # Long doubles differ between machines.
         raise UnstorableError(f"arrays of {dtype} cannot be stored")
     try:
         text = dtype.str if dtype.names is None else repr(dtype.descr)

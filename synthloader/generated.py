@@ -406,7 +406,7 @@ class GeneratedDataset(Dataset[Any]):
             seed=self.seed,
         )
 
-    @property
+    @cached_property
     def draws_from_pool(self) -> bool:
         """Whether another pool would give other samples."""
         return isinstance(self.given_generator, Bindable) and getattr(self.given_generator, "uses_pool", True)

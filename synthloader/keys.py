@@ -19,6 +19,7 @@ KEY_VERSION = 1
 """Version of the recipe of keys (not of the record format). A new number makes every old entry unreachable."""
 
 _STAMP_LENGTH = 16
+_encode_sorted = json.JSONEncoder(sort_keys=True).encode  # json.dumps would make one for every parameter.
 _CLOCK_TICK_NS = 20_000_000
 """Longest step of a file system's clock: a file changed as lately as this may change again without another time."""
 
@@ -63,7 +64,7 @@ def make_fingerprint(name: str, version: int, /, **parameters: Any) -> str:
         **parameters: Numbers, strings, None, and lists, tuples and dicts of these.
     """
     listing = ", ".join(
-        f"{key}={json.dumps(_plain(value), sort_keys=True)}" for key, value in sorted(parameters.items())
+        f"{key}={_encode_sorted(_plain(value))}" for key, value in sorted(parameters.items())
     )
     return f"{name}/{version}({listing})"
 
@@ -172,7 +173,9 @@ def _plain(value: Any) -> Any:
 
 def _feed(digest: Any, value: Any) -> None:
     """Every value with its kind and length first, so that no two different values give the same bytes."""
-    if isinstance(value, np.ndarray):
+    if type(value) is str or type(value) is int:  # Nearly all of a key.
+        _feed_text(digest, value)
+    elif isinstance(value, np.ndarray):
         if value.dtype.hasobject:  # Its bytes are addresses.
             raise TypeError("cannot hash an array of Python objects: only numbers and strings")
         head = f"A{value.dtype.str}{value.shape}:".encode()
@@ -192,7 +195,11 @@ def _feed(digest: Any, value: Any) -> None:
     elif isinstance(value, np.generic):
         _feed(digest, value.item())
     elif isinstance(value, str | int | float | bool | None):
-        text = f"{type(value).__name__}{value!r}".encode("utf-8", "surrogatepass")
-        digest.update(f"S{len(text)}:".encode() + text)
+        _feed_text(digest, value)
     else:
         raise TypeError(f"cannot hash a {type(value).__name__}: only numbers, strings, arrays, lists and dicts")
+
+
+def _feed_text(digest: Any, value: str | int | float | bool | None) -> None:
+    text = f"{type(value).__name__}{value!r}".encode("utf-8", "surrogatepass")
+    digest.update(b"S%d:%b" % (len(text), text))

@@ -172,7 +172,7 @@ class Source(Sequence[Sample]):
                 "Pass version='...', and change it whenever the data does: nothing else tells that a cache is stale.",
             )
         file = self.stamps.stamp(facts.file) if facts.file is not None else ""
-        annotation = json.dumps(facts.annotation, sort_keys=True, default=_to_text) if known else ""
+        annotation = _encode_sorted(facts.annotation) if known else ""
         return hash_content([file, annotation, self.version or ""]).hex()
 
     @property
@@ -402,3 +402,6 @@ def _to_text(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"an annotation holds a {type(value).__name__}, which has no stable text")
+
+
+_encode_sorted = json.JSONEncoder(sort_keys=True, default=_to_text).encode

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from synthloader.cli.cache import cache
+from synthloader.cli.cache import commands as cache_commands
 from synthloader.cli.demo import demo
 from synthloader.cli.exit_status import Commands, say_warning
 from synthloader.cli.precompute import precompute
@@ -30,7 +30,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(precompute)
 app.command()(preview)
-app.add_typer(cache)
+app.add_typer(cache_commands)
 
 
 def _say_version(wanted: bool) -> None:

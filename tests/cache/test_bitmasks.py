@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from synthloader.cache.bitmasks import pack_masks, unpack_masks
+from synthloader.cache.bitmasks import check_packed, pack_masks, unpack_masks
 
 
 @settings(deadline=None)
@@ -39,12 +39,12 @@ def test_only_the_tight_extent_is_kept() -> None:
 )
 def test_forged_extents_are_refused(extents: list[list[int]], bits: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
-        unpack_masks(np.array(extents, np.int32), bits, size_hw=(4, 4))
+        check_packed(np.array(extents, np.int32), len(bits), size_hw=(4, 4))
 
 
 def test_extents_of_another_type_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^extents of masks are not \(N, 4\) int32$"):
-        unpack_masks(np.zeros((1, 4), np.int64), b"", size_hw=(4, 4))
+        check_packed(np.zeros((1, 4), np.int64), 0, size_hw=(4, 4))
 
 
 def test_masks_that_no_memory_holds_are_refused() -> None:
@@ -52,4 +52,4 @@ def test_masks_that_no_memory_holds_are_refused() -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         pack_masks(np.broadcast_to(np.zeros((), np.bool_), (70_000, 500, 500)))
     with pytest.raises(ValueError, match=f"^{message}$"):
-        unpack_masks(np.zeros((70_000, 4), np.int32), b"", size_hw=(500, 500))
+        check_packed(np.zeros((70_000, 4), np.int32), 0, size_hw=(500, 500))

@@ -80,8 +80,38 @@ def test_a_thread_knows_whether_it_is_busy() -> None:
 def test_a_reset_gate_is_open() -> None:
     gate = Gate()
     with gate._changed:
-        gate._inside[-1] = 1  # A thread that the fork did not bring along.
+        gate.counts[-1] = 1  # A thread that the fork did not bring along.
         gate.reset()
     with gate.alone():
         pass
+    assert not gate.is_busy
+
+
+def test_one_that_goes_out_without_a_word_is_noticed() -> None:
+    gate = Gate()
+    go_out = threading.Event()
+
+    def go_in() -> None:
+        gate.enter()
+        go_out.wait(30)
+        gate.counts[threading.get_ident()] = 0  # And interrupted before it could wake anybody.
+
+    thread = threading.Thread(target=go_in)
+    thread.start()
+    while not any(gate.counts.values()):
+        time.sleep(0.001)
+    threading.Timer(0.05, go_out.set).start()
+    with gate.alone():
+        thread.join(30)
+        assert gate.counts == {}
+
+
+def test_blocks_may_end_in_any_order() -> None:
+    gate = Gate()
+    first, second = gate.inside(), gate.inside()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert gate.is_busy
+    second.__exit__(None, None, None)
     assert not gate.is_busy

@@ -12,13 +12,13 @@ from synthloader.cli.cache.prune import prune
 from synthloader.cli.cache.stats import stats
 from synthloader.cli.cache.verify import verify
 
-__all__ = ["cache"]
+__all__ = ["commands"]
 
-cache = typer.Typer(
+commands = typer.Typer(
     name="cache",
     no_args_is_help=True,
     help="Look after caches: see what is inside, check, unite, clean and export them.\n\n"
     "Start with: synthloader cache stats cache/train",
 )
 for command in (stats, verify, inspect, merge, compact, export, prune):
-    cache.command()(command)
+    commands.command()(command)

@@ -58,8 +58,9 @@ def _describe(into: Path, report: MergeReport, num_entries: int, *, has_sources:
         return f"Nothing to do: there are no shards. {now}"
     came = (
         f"{format_count(report.num_entries, 'entry', 'entries')} and {format_count(report.num_verdicts, 'verdict')} "
-        f"came in ({format_bytes(report.num_bytes)}), {format_count(report.num_known, 'record')} were there already."
+        f"came in ({format_bytes(report.num_bytes)})."
     )
+    known = f" {report.num_known:,} were there already." if report.num_known else ""
     folded = f" {format_count(report.num_shards, 'shard')} folded and removed." if report.num_shards else ""
     broken = f" {format_count(report.num_broken, 'broken record')} left out." if report.num_broken else ""
-    return f"{came}{folded}{broken}\n{now}"
+    return f"{came}{known}{folded}{broken}\n{now}"

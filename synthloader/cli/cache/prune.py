@@ -78,7 +78,7 @@ def _confirm(cache: LMDBCache, plan: PrunePlan, *, yes: bool) -> None:
 
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _can_ask():
         raise CacheError(
             f"Pruning the cache {cache.path}",
             reason="there is no terminal to ask for confirmation at, and nothing was removed",
@@ -89,6 +89,10 @@ def _confirm(cache: LMDBCache, plan: PrunePlan, *, yes: bool) -> None:
         raise typer.Exit(1)
 
 
+def _can_ask() -> bool:
+    return sys.stdin.isatty()
+
+
 def _describe(plan: PrunePlan, *, dry_run: bool) -> str:
     from synthloader.cache.card_text import format_bytes, format_count, format_time
     from synthloader.cli.cache.columns import find_width, write_facts, write_table
@@ -96,15 +100,16 @@ def _describe(plan: PrunePlan, *, dry_run: bool) -> str:
     keeps = f"{format_count(plan.num_kept, 'entry', 'entries')}, {format_bytes(plan.num_kept_bytes)}"
     if plan.is_empty:
         return f"Nothing to remove; {keeps} are kept."
-    goes = f"{format_count(len(plan.keys), 'entry', 'entries')} ({format_count(plan.num_samples, 'sample')}), "
-    goes += f"{format_count(plan.num_verdicts, 'verdict')}, {format_bytes(plan.num_bytes)}"
+    goes = format_count(len(plan.keys), "entry", "entries")
+    goes += f" ({format_count(plan.num_samples, 'sample')})" if plan.num_samples < len(plan.keys) else ""
+    goes += f", {format_count(plan.num_verdicts, 'verdict')}, {format_bytes(plan.num_bytes)}"
     unknown = [f"{plan.num_unknown:,} do not say who made them"] if plan.num_unknown else []
     unknown += [f"{plan.num_unreadable:,} cannot be read" if plan.num_unreadable else ""]
     facts = [
-        ("would go" if dry_run else "goes", goes),
-        ("as the oldest", f"{plan.num_oldest:,} of them" if plan.num_oldest else ""),
-        ("made", "" if plan.time_range_ms is None else " to ".join(map(format_time, plan.time_range_ms))),
-        ("stays", ", ".join([keeps, *filter(None, unknown)])),
+        ("would go" if dry_run else "to go", goes),
+        ("as the oldest", f"{plan.num_oldest:,} of them" if plan.num_oldest and plan.fingerprints else ""),
+        ("made", " to ".join(dict.fromkeys(map(format_time, plan.time_range_ms or ())))),
+        ("to stay", ", ".join([keeps, *filter(None, unknown)])),
     ]
     blocks = [write_facts(facts, width=find_width())]
     if plan.fingerprints:

@@ -62,7 +62,7 @@ def describe_card(card: CacheCard, /) -> str:
 def _list_facts(card: CacheCard, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from synthloader.cache.card_text import format_bytes, format_count, format_time
 
-    yield "not made", _join(content["rejected"]) if card.rejected else ""
+    yield "not made", f"{card.num_rejected:,} candidates: {_join(content['rejected'])}" if card.rejected else ""
     yield (
         "files",
         f"{format_bytes(card.file_bytes)} on disk"
@@ -130,5 +130,7 @@ def _list_tables(content: Mapping[str, Any]) -> Iterator[tuple[str, list[str], l
 
 
 def _join(counts: Mapping[str, int]) -> str:
-    """`zstd 12, raw 3`; the name alone where there is only one and it says nothing of reasons."""
+    """`zstd 12, raw 3`; the name alone where there is only one."""
+    if len(counts) == 1:
+        return next(iter(counts))
     return ", ".join(f"{name} {count:,}" for name, count in counts.items())
