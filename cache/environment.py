@@ -34,6 +34,7 @@ from synthloader.cache.codecs import DEFAULT_CODEC
 from synthloader.cache.folder_lock import FolderLock
 from synthloader.cache.gate import Gate
 from synthloader.cache.layout import DATABASES, DISK_FULL, check_length, check_meta, claim_folder, refuse
+from synthloader.cache.readahead import wants_readahead
 from synthloader.errors import CacheError, CacheFullError
 
 __all__ = ["GATE", "MAX_READERS", "Environment", "get_environment", "never_close"]
@@ -317,6 +318,7 @@ class Environment:
             mode=0o666,
             readonly=not write,
             create=write,
+            readahead=wants_readahead(self.folder / "data.mdb"),
             lock=can_lock,
             metasync=False,  # A killed process loses nothing by it, a crashed machine the last commit at most.
         )
