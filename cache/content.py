@@ -128,10 +128,12 @@ def _name_codec(image: dict[str, Any]) -> str:
 
 
 def _compare_parts(one: bytes, other: bytes) -> list[str]:
-    """The parts in which two samples of one size differ, by name."""
+    """The parts in which two samples differ; of images of two sizes, nothing else is compared."""
     first, second = decode_entry(one), decode_entry(other)
-    if not isinstance(first, Sample) or not isinstance(second, Sample) or first.size_hw != second.size_hw:
+    if not isinstance(first, Sample) or not isinstance(second, Sample):
         return []
+    if first.size_hw != second.size_hw:
+        return ["image"]
     first, second = _without_license(first), _without_license(second)
     return [part for part in PARTS if not is_same_part(first, second, part)]
 

@@ -102,6 +102,7 @@ def encode_entry(entry: CacheEntry, /, *, codec: str = DEFAULT_CODEC) -> bytes:
 
     Example:
         >>> import numpy as np
+        >>> from synthloader.targets import ClassLabel
         >>> record = encode_entry(Sample(np.zeros((4, 6, 3), np.uint8), ClassLabel(3)))
         >>> decode_entry(record).target
         ClassLabel(class_id=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from synthloader.cache import LMDBCache
+from synthloader.cache.compact import compact
+from synthloader.cache.merge import merge
+from synthloader.cache.verify import verify
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Sample
 from tests.cache.samples import assert_same, make_sample
@@ -20,6 +24,8 @@ from tests.cache.samples import assert_same, make_sample
 KEYS = st.sampled_from([b"a", b"b", b"ab", b"\x00", b"\xff" * 255, b"key"])
 ENTRIES = st.builds(make_sample, st.integers(0, 5)) | st.text(max_size=3).map(Rejected)
 BIG = st.builds(make_sample, st.integers(0, 5), size_hw=st.just((150, 150)))
+ITEMS = st.dictionaries(KEYS, ENTRIES, max_size=4)
+SHARDS = st.sampled_from(["s", "t"])
 FILTERS = st.sampled_from(["MinBox/1()", "Sharpness/1(minimum=3)"])
 
 
@@ -28,7 +34,7 @@ def make_verdict(accepted: bool, changed: bool, of: Sample) -> Verdict:
 
 
 class CacheBesideADict(RuleBasedStateMachine):
-    """Several caches of one folder; the dict knows what is in it."""
+    """Several caches of one folder and of shards in it; the dict knows what is in them together."""
 
     caches = Bundle("caches")
 
@@ -37,6 +43,7 @@ class CacheBesideADict(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.entries: dict[bytes, Sample | Rejected] = {}
         self.verdicts: dict[tuple[bytes, str], Verdict] = {}
+        self.in_folder: set[bytes] = set()  # Those that do not stand in shards alone.
         self.judged = make_sample()
         self.made: list[LMDBCache] = []
 
@@ -60,15 +67,96 @@ class CacheBesideADict(RuleBasedStateMachine):
     def close(self, cache: LMDBCache) -> None:
         cache.close()
 
+    def choose(self, items: dict[bytes, Sample | Rejected]) -> dict[bytes, Sample | Rejected]:
+        """What may be put where a key is not known: a key determines its entry, as everywhere."""
+        return {key: self.entries.get(key, entry) for key, entry in items.items()}
+
     @rule(cache=caches, key=KEYS, entry=ENTRIES | BIG)
     def put(self, cache: LMDBCache, key: bytes, entry: Sample | Rejected) -> None:
-        cache.put(key, entry)
-        self.entries.setdefault(key, entry)
+        if key not in self.in_folder:
+            entry = self.entries.setdefault(key, entry)
+        cache.put(key, entry)  # A second one, even another one, changes nothing.
+        self.in_folder.add(key)
 
-    @rule(cache=caches, items=st.dictionaries(KEYS, ENTRIES, max_size=4))
+    @rule(cache=caches, items=ITEMS)
     def put_many(self, cache: LMDBCache, items: dict[bytes, Sample | Rejected]) -> None:
+        items = {key: items[key] if key in self.in_folder else entry for key, entry in self.choose(items).items()}
         cache.put_many(items.items())
         self.entries = {**items, **self.entries}
+        self.in_folder |= items.keys()
+
+    @rule(cache=caches, name=SHARDS, items=ITEMS)
+    def put_into_a_shard(self, cache: LMDBCache, name: str, items: dict[bytes, Sample | Rejected]) -> None:
+        items = self.choose(items)
+        with cache.open_shard(name) as shard:
+            shard.put_many(items.items())
+            for key, entry in items.items():
+                assert_same(shard.get(key), entry)
+        self.entries = {**items, **self.entries}
+
+    @rule(cache=caches, keys=st.lists(KEYS, max_size=3))
+    def delete(self, cache: LMDBCache, keys: list[bytes]) -> None:
+        assert cache.delete(keys) == len(set(keys) & self.entries.keys())
+        for key in keys:
+            self.entries.pop(key, None)
+            self.in_folder.discard(key)
+        self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name[0] not in keys}
+
+    @rule(cache=caches)
+    def merge_shards(self, cache: LMDBCache) -> None:
+        merge(cache)
+        self.in_folder = set(self.entries)
+        assert cache.leases == cache.leases[:1]
+
+    @rule(cache=caches, items=ITEMS, verdict=st.none() | st.tuples(KEYS, FILTERS))
+    def merge_another(
+        self, cache: LMDBCache, items: dict[bytes, Sample | Rejected], verdict: tuple[bytes, str] | None
+    ) -> None:
+        items = self.choose(items)
+        with LMDBCache(self.folder / "other") as other:
+            other.put_many(items.items())
+            if verdict is not None:
+                self.verdicts.setdefault(verdict, make_verdict(True, False, self.judged))
+                other.put_verdict(*verdict, self.verdicts[verdict], of=self.judged)
+            merge(cache, [other])
+        shutil.rmtree(self.folder / "other", ignore_errors=True)
+        self.entries = {**items, **self.entries}
+        self.in_folder = set(self.entries)
+
+    @rule(cache=caches)
+    def compact(self, cache: LMDBCache) -> None:
+        compact(cache)
+
+    @rule(cache=caches, items=ITEMS, count=st.integers(0, 4))
+    def kill_a_writer(self, cache: LMDBCache, items: dict[bytes, Sample | Rejected], count: int) -> None:
+        """A child puts one after the other into a shard, says so, and is killed after `count` of them."""
+        items = self.choose(items)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            try:
+                shard = cache.open_shard("killed")
+                for key, entry in items.items():
+                    shard.put(key, entry)
+                    os.write(writing, b".")
+                os.write(writing, b"!" * (count + 1))
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(writing)
+        said = 0
+        while said < count and said < len(items):
+            said += os.read(reading, 1) == b"."
+        os.kill(child, signal.SIGKILL)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        with open(reading, "rb") as rest:
+            said += rest.read().count(b".")
+        kept = dict(list(items.items())[:said])
+        unsure = dict(list(items.items())[said : said + 1])
+        kept |= {key: entry for key, entry in unsure.items() if key in cache}
+        self.entries = {**kept, **self.entries}
+        for key, entry in kept.items():
+            assert_same(cache.get(key), entry)
 
     @rule(cache=caches, key=KEYS, filters=FILTERS, accepted=st.booleans(), changed=st.booleans())
     def judge(self, cache: LMDBCache, key: bytes, filters: str, accepted: bool, changed: bool) -> None:
@@ -80,6 +168,13 @@ class CacheBesideADict(RuleBasedStateMachine):
     def get(self, cache: LMDBCache, key: bytes) -> None:
         assert_same(cache.get(key), self.entries.get(key))
         assert (key in cache) == (key in self.entries)
+
+    @rule(cache=caches, key=KEYS, other=KEYS)
+    def view(self, cache: LMDBCache, key: bytes, other: bytes) -> None:
+        with cache.view(key) as entry, cache.view(other) as another:
+            assert_same(entry, self.entries.get(key))
+            assert_same(another, self.entries.get(other))
+            assert_same(cache.get(other), self.entries.get(other))
 
     @rule(cache=caches, key=KEYS, filters=FILTERS)
     def get_verdict(self, cache: LMDBCache, key: bytes, filters: str) -> None:
@@ -107,6 +202,8 @@ class CacheBesideADict(RuleBasedStateMachine):
             assert len(cache) == len(self.entries)
 
     def teardown(self) -> None:
+        for cache in self.made[:1]:
+            assert verify(cache).findings == []
         for cache in self.made:
             cache.close()
         shutil.rmtree(self.folder)

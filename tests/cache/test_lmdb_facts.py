@@ -209,15 +209,12 @@ def few_places(monkeypatch: pytest.MonkeyPatch) -> int:
 
 def test_a_full_table_of_readers_is_said_and_has_places_again(folder: Path, few_places: int) -> None:
     put(folder, 1)
-    message = (
-        f"Reading the cache {folder}: MDB_READERS_FULL: Environment maxreaders limit reached "
-        "(fewer processes can read at once)"
-    )
+    message = rf"(Opening|Reading) the cache {re.escape(str(folder))}: .*MDB_READERS_FULL.* \(fewer processes can read at once\)"
     with other_process(hold_views, folder, few_places) as (connection, _):
         assert receive(connection) == "holding"
         with LMDBCache(folder) as cache:
             for _ in range(2):
-                with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
+                with pytest.raises(CacheError, match=f"^{message}$"):
                     cache.get(b"1")
             connection.send("leave")
             time.sleep(0.3)

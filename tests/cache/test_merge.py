@@ -147,6 +147,27 @@ def test_files_of_others_in_a_shard_stay_and_what_is_quarantined_moves_on(caches
     assert len(into.leases) == 1
 
 
+def test_a_shard_that_was_half_removed_when_the_merge_was_killed_goes_with_the_next(caches: Pair) -> None:
+    into, _ = caches
+    fill(into, [1])
+    (into.path / "shard-a").mkdir()
+    (into.path / "shard-a" / "writer.lock").touch()
+    assert [lease.folder.name for lease in into.leases] == ["into", "shard-a"]
+    assert merge(into) == MergeReport(num_shards=1)
+    assert not (into.path / "shard-a").exists()
+
+
+def test_a_reader_goes_on_while_shards_are_folded_and_sees_all_afterwards(caches: Pair) -> None:
+    into, _ = caches
+    with into.open_shard("shard-a") as shard:
+        fill(shard, [1, 2])
+    with LMDBCache(into.path, readonly=True) as reader:
+        assert_same(read(reader, 1), make_sample(1))
+        merge(into)
+        assert_same(read(reader, 2), make_sample(2))
+        assert list(reader) == [name(1), name(2)]
+
+
 def hold_shard(connection: Connection, path: Path) -> None:
     with LMDBCache(path).open_shard("shard-b") as shard:
         fill(shard, [2])

@@ -127,7 +127,7 @@ def test_everything_that_a_card_can_say_fits_a_terminal(folder: Path) -> None:
     status, out, _ = run("stats", "other")
     assert status == 0
     assert max(map(len, out.splitlines())) <= 80
-    for text in ("not made  1 candidates: no donor", "Prompts (30)", "... and 27 other prompts", "Cannot be read"):
+    for text in ("not made  1 candidate: no donor", "Prompts (30)", "... and 27 other prompts", "Cannot be read"):
         assert text in out
     assert "  ... and 10 more (--json lists all)\n" in out  # classes
 

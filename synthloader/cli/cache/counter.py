@@ -9,18 +9,19 @@ from contextlib import ExitStack, contextmanager
 __all__ = ["count_steps"]
 
 _SHOW_EVERY_S = 0.1
+_PATIENCE_S = 0.4  # What is done by then needs no bar.
 
 
 @contextmanager
 def count_steps(label: str, /) -> Iterator[Callable[[int, int], None]]:
-    """Give the function that takes the number of steps done and of all; the bar comes with the first, and goes at last.
+    """Give the function that takes the number of steps done and of all; the bar comes where it takes long.
 
     Args:
         label: What is done: `"verify"`.
     """
     with ExitStack() as stack:
         show: Callable[[int, str], None] | None = None
-        shown = 0.0
+        shown = time.monotonic() + _PATIENCE_S
 
         def follow(done: int, total: int) -> None:
             nonlocal show, shown

@@ -62,7 +62,10 @@ def describe_card(card: CacheCard, /) -> str:
 def _list_facts(card: CacheCard, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from synthloader.cache.card_text import format_bytes, format_count, format_time
 
-    yield "not made", f"{card.num_rejected:,} candidates: {_join(content['rejected'])}" if card.rejected else ""
+    yield (
+        "not made",
+        f"{format_count(card.num_rejected, 'candidate')}: {_join(content['rejected'])}" if card.rejected else "",
+    )
     yield (
         "files",
         f"{format_bytes(card.file_bytes)} on disk"
