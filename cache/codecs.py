@@ -7,8 +7,8 @@
 | `jpeg` | changed | baseline JPEG, quality 95, chroma at half the height and width (4:2:0) |
 | `jpeg-444` | changed | baseline JPEG, quality 95, chroma at full size (4:4:4) |
 
-Images whose three channels are equal are stored as one channel by all but `raw`. JPEG has no sides of more than 65535
-pixels: such images are stored by `zstd`.
+Images whose three channels are equal are stored as one channel by all but `raw`. The JPEG library takes no sides of
+more than 65500 pixels: such images are stored by `zstd`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DEFAULT_CODEC = "zstd"
 """Lossless, so that generated images bear no mark by which a network could tell them from real ones."""
 
 _JPEG_QUALITY = 95
-_JPEG_MAX_SIDE = 65535
+_JPEG_MAX_SIDE = 65500
 _SUBSAMPLINGS = {"jpeg": "420", "jpeg-444": "444"}
 _ZSTD_LEVEL = 1
 

@@ -52,7 +52,8 @@ class FolderLock:
         self._file = file
         if not self.is_current:  # Its folder was taken away meanwhile: this would lock nobody out.
             os.close(self._handle)
-            raise CacheLockedError(what, reason="another process has just merged it", hint="try again")
+            reason = "another process has just merged it"
+            raise CacheLockedError(what, reason=reason, hint="try again") from FileNotFoundError(file)
         if exclusive:
             with suppress(OSError):  # On a full disk the lock holds all the same.
                 self._note(f"process {os.getpid()} on {socket.gethostname()}")

@@ -45,8 +45,8 @@ class Gate:
     def enter(self) -> None:
         """Go in, after whoever wants to be alone.
 
-        Afterwards, whatever happens, `counts` must get back what it had for this thread, and `wake` must follow. That is
-        for who calls it: Ctrl-C comes between any two calls, but not between an array's store and the step before it.
+        Whoever calls it gives back to `counts` what it had for this thread, whatever happens, and calls `wake`: Ctrl-C
+        comes between any two calls, but not before a dict is stored to.
         """
         me = threading.get_ident()
         with self._lock:

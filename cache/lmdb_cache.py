@@ -301,19 +301,20 @@ class LMDBCache:
         self._refuse_readonly()
         host = re.sub(r"[^\w-]", "-", socket.gethostname())
         for number in range(_MOST_SHARDS):
-            shard = LMDBCache(
-                self.path / (name or f"shard-{host}-{number:03}"),
-                map_size_bytes=self.map_size_bytes,
-                codec=self._settle_codec(),
-                readonly=self.readonly,
-                on_corrupt=self.on_corrupt,
-            )
             try:
+                shard = LMDBCache(
+                    self.path / (name or f"shard-{host}-{number:03}"),
+                    map_size_bytes=self.map_size_bytes,
+                    codec=self._settle_codec(),
+                    readonly=self.readonly,
+                    on_corrupt=self.on_corrupt,
+                )
                 shard._shards.main.claim()
-                shard._is_shard = True
                 return shard
-            except CacheLockedError:
-                if name is not None:
+            except CacheError as error:
+                if isinstance(error.__cause__, FileNotFoundError):
+                    continue  # A merge has just taken its folder away.
+                if name is not None or not isinstance(error, CacheLockedError):
                     raise
         raise CacheError(f"Opening a shard of the cache {self.path}", reason=f"{_MOST_SHARDS} are in use", hint="")
 
@@ -370,12 +371,16 @@ class LMDBCache:
         return ShardList(self.path, main, lambda folder: Lease(folder, map_size_bytes=size, owner=main))
 
     def _look_through(self) -> Iterator[Lease]:
-        """The environments, and once more when they had nothing and shards have come or gone."""
+        """The environments; and where there are shards, once more those that there are now.
+
+        Then the shards come first: a merge brings their records into the folder before it takes them away, so that
+        whoever looks in this order always finds them in one or the other.
+        """
         seen = self._shards.leases
         yield from seen
         self._shards.refresh()
-        if self._shards.leases is not seen:
-            yield from self._shards.leases  # From the start: what a shard had may have been merged meanwhile.
+        if self._shards.leases is not seen or len(seen) > 1:
+            yield from reversed(self._shards.leases)
 
     def _refuse_readonly(self) -> None:
         if self.readonly:

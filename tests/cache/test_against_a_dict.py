@@ -102,8 +102,15 @@ class CacheBesideADict(RuleBasedStateMachine):
             self.in_folder.discard(key)
         self.verdicts = {name: verdict for name, verdict in self.verdicts.items() if name[0] not in keys}
 
+    def close_others(self, cache: LMDBCache) -> None:
+        """Nobody else may be the writer of a shard; `delete` makes one."""
+        for other in self.made:
+            if other is not cache:
+                other.close()
+
     @rule(cache=caches)
     def merge_shards(self, cache: LMDBCache) -> None:
+        self.close_others(cache)
         merge(cache)
         self.in_folder = set(self.entries)
         assert cache.leases == cache.leases[:1]
@@ -113,6 +120,7 @@ class CacheBesideADict(RuleBasedStateMachine):
         self, cache: LMDBCache, items: dict[bytes, Sample | Rejected], verdict: tuple[bytes, str] | None
     ) -> None:
         items = self.choose(items)
+        self.close_others(cache)
         with LMDBCache(self.folder / "other") as other:
             other.put_many(items.items())
             if verdict is not None:
@@ -131,6 +139,7 @@ class CacheBesideADict(RuleBasedStateMachine):
     def kill_a_writer(self, cache: LMDBCache, items: dict[bytes, Sample | Rejected], count: int) -> None:
         """A child puts one after the other into a shard, says so, and is killed after `count` of them."""
         items = self.choose(items)
+        self.close_all()
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
@@ -146,7 +155,8 @@ class CacheBesideADict(RuleBasedStateMachine):
         os.close(writing)
         said = 0
         while said < count and said < len(items):
-            said += os.read(reading, 1) == b"."
+            assert os.read(reading, 1) == b"."
+            said += 1
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         with open(reading, "rb") as rest:

@@ -50,7 +50,9 @@ def make_small(codec: str) -> Sample:
     return Sample(sample.image[:2, :1], fields={"a": 1}) if codec else sample
 
 
-def list_misread(path: Path, records: Iterable[bytes], codec: str, *, is_verdict: bool = False) -> tuple[int, list[str]]:
+def list_misread(
+    path: Path, records: Iterable[bytes], codec: str, *, is_verdict: bool = False
+) -> tuple[int, list[str]]:
     """How many records were tried, and what was not refused in the right words."""
     wrong: list[str] = []
     number = 0
@@ -65,7 +67,7 @@ def list_misread(path: Path, records: Iterable[bytes], codec: str, *, is_verdict
             what = f"a verdict on entry {key.hex()}" if is_verdict else f"entry {key.hex()}"
             begins = f"Reading {what} of the cache {path}: "
             reasons = (r"its bytes do not match its checksum", r"it begins with b'.*', not with b'SLRC'")
-            for use in ([lambda key: cache.get_verdict(key, "f", of=of)] if is_verdict else [cache.get, look(cache)]):
+            for use in [lambda key: cache.get_verdict(key, "f", of=of)] if is_verdict else [cache.get, look(cache)]:
                 number += 1
                 try:
                     wrong.append(f"{key!r} was read as {use(key)!r}")

@@ -6,7 +6,6 @@ import os
 import re
 import resource
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -243,9 +242,7 @@ def test_a_precompute_that_found_no_room_goes_on_in_the_same_process(disk: Disk,
 
 def test_workers_without_room_serve_all_the_same_and_say_so_once(disk: Disk, caplog: pytest.LogCaptureFixture) -> None:
     disk.fill()
-    made = GeneratedDataset(
-        ScenesDataset(4), Shade(), cache=LMDBCache(disk.path / "cache"), variants=1, version="1"
-    )
+    made = GeneratedDataset(ScenesDataset(4), Shade(), cache=LMDBCache(disk.path / "cache"), variants=1, version="1")
     with caplog.at_level("WARNING", "synthloader"):
         served = [made.sample(index).image.tobytes() for index in range(4)]
     assert caplog.text.count("not kept in the cache: ") == 1
@@ -345,7 +342,7 @@ def test_a_map_that_cannot_grow_leaves_the_cache_usable(tmp_path: Path) -> None:
 def test_a_map_too_large_for_the_address_space_is_refused_clearly(tmp_path: Path) -> None:
     message = f"Opening the cache {tmp_path / 'c'}: Cannot allocate memory (check the folder and its permissions)"
     for size in (1 << 47, 1 << 60):
-        with LMDBCache(tmp_path / "c", map_size_bytes=size) as cache, pytest.raises(Exception) as caught:  # noqa: PT011
+        with LMDBCache(tmp_path / "c", map_size_bytes=size) as cache, pytest.raises(Exception) as caught:
             cache.put(b"1", make_sample(1))
         assert f"{type(caught.value).__name__}: {caught.value}" == f"CacheError: {message}"
     put(tmp_path / "c", 1)

@@ -227,8 +227,7 @@ def decode(record: bytes) -> Any:
             decode_entry(record, view=True)
         return entry
     except CacheError as error:
-        assert len(str(error)) < 1000
-        return type(error).__name__
+        return type(error).__name__ if len(str(error)) < 1000 else "a long message"
 
 
 NODES = (
@@ -300,7 +299,17 @@ def make_absurd() -> dict[str, bytes]:
     for record in RECORDS[:4]:
         kind, tree, blobs = disassemble(record)
         name = tree["image"]["codec"]
-        for size_hw in ([2**31, 2**31], [1, 2**40], [2**62, 4], [60_000, 60_000], [0, 0], [-1, -120], [True, 120], [1e9, 1], "ab"):
+        for size_hw in (
+            [2**31, 2**31],
+            [1, 2**40],
+            [2**62, 4],
+            [60_000, 60_000],
+            [0, 0],
+            [-1, -120],
+            [True, 120],
+            [1e9, 1],
+            "ab",
+        ):
             found[f"{name} of {size_hw}"] = assemble(kind, replace_node(tree, ("image", "size_hw"), size_hw), blobs)
         for channels in (0, 2, 4, 2**31, True, None, 1.0):
             found[f"{name} with {channels} channels"] = assemble(
@@ -315,7 +324,9 @@ def make_absurd() -> dict[str, bytes]:
     wide = zstandard.ZstdCompressor(
         compression_params=zstandard.ZstdCompressionParameters(window_log=31, enable_ldm=True, write_content_size=False)
     )
-    found["zstd with a window of 2 GiB"] = assemble(kind, tree, [*blobs[:place], wide.compress(bytes(360)), *blobs[place + 1 :]])
+    found["zstd with a window of 2 GiB"] = assemble(
+        kind, tree, [*blobs[:place], wide.compress(bytes(360)), *blobs[place + 1 :]]
+    )
     # A frame that announces what it does not hold.
     frame = struct.pack("<IBQ", 0xFD2FB528, 0xE0, 12 * 10 * 3) + b"\x01\x00\x00"
     found["zstd of an empty block"] = assemble(kind, tree, [*blobs[:place], frame, *blobs[place + 1 :]])
@@ -334,7 +345,13 @@ def make_absurd() -> dict[str, bytes]:
         found[f"a JPEG cut at {end}"] = assemble(kind, tree, [*blobs[:place], blobs[place][:end], *blobs[place + 1 :]])
     for name in ("extents", "bits"):
         at_masks = tree["target"]["masks"][name]
-        for blob in (b"", bytes(16), struct.pack("<4i", 0, 0, 2**31 - 1, 2**31 - 1) * 3, b"\xff" * 48, bytes(16 * 2**16)):
+        for blob in (
+            b"",
+            bytes(16),
+            struct.pack("<4i", 0, 0, 2**31 - 1, 2**31 - 1) * 3,
+            b"\xff" * 48,
+            bytes(16 * 2**16),
+        ):
             found[f"{name} of masks: {len(blob)} bytes, {blob[:4]!r}"] = assemble(
                 kind, tree, [*blobs[:at_masks], blob, *blobs[at_masks + 1 :]]
             )
@@ -345,9 +362,24 @@ def make_absurd() -> dict[str, bytes]:
     }  # fmt: skip
     for name, text in texts.items():
         found[f"a tree that is {name}"] = assemble(1, text, [])
-    dtypes = ["[" + "(" * 9000, "[" + "-" * 9900 + "1]", "[" + "1+" * 4900 + "1]", "[" * 9999, "[" + "{" * 9000, "<U9999999", "[('a','O')]", "[('a','<f4',(99999,99999))]", "O", "[None]", "<m8[" + "9" * 20 + "s]"]
+    dtypes = [
+        "[" + "(" * 9000,
+        "[" + "-" * 9900 + "1]",
+        "[" + "1+" * 4900 + "1]",
+        "[" * 9999,
+        "[" + "{" * 9000,
+        "<U9999999",
+        "[('a','O')]",
+        "[('a','<f4',(99999,99999))]",
+        "O",
+        "[None]",
+        "<m8[" + "9" * 20 + "s]",
+    ]
     values: list[Any] = [{"a": [dtype, [0], 0]} for dtype in dtypes]
-    values += [{"a": ["<f4", shape, 0]} for shape in ([0] * 100, [0, 2**62], [2**64], [-1], [2**31, 2**31, 0], "ab", None, [[1]])]
+    values += [
+        {"a": ["<f4", shape, 0]}
+        for shape in ([0] * 100, [0, 2**62], [2**64], [-1], [2**31, 2**31, 0], "ab", None, [[1]])
+    ]
     values += [{"i": "f" * 2_000_000}, {"f": "1" * 2_000_000}, {"D": [[{}, 1]]}, {"D": 3}, {"t": 3}, {"u": {"u": "a"}}]
     for number, value in enumerate(values):
         kind, tree, blobs = disassemble(RECORDS[0])
@@ -366,7 +398,16 @@ def make_absurd() -> dict[str, bytes]:
 def _make_many_masks() -> tuple[int, Any, list[bytes]]:
     """A small record whose masks would fill the memory if anybody asked for them."""
     image = np.zeros((4000, 4000, 3), np.uint8)
-    kind, tree, blobs = disassemble(encode_entry(Sample(image, Instances(np.zeros(1, np.int64), np.zeros((1, 4), np.float32), masks=np.zeros((1, 4000, 4000), np.bool_)))))
+    kind, tree, blobs = disassemble(
+        encode_entry(
+            Sample(
+                image,
+                Instances(
+                    np.zeros(1, np.int64), np.zeros((1, 4), np.float32), masks=np.zeros((1, 4000, 4000), np.bool_)
+                ),
+            )
+        )
+    )
     count = 1000
     for name, size in (("class_ids", 8), ("boxes", 16), ("crowd", 1)):
         blobs[tree["target"][name]] = bytes(size * count)
@@ -394,8 +435,7 @@ def test_absurd_records_are_refused_soon_and_in_little_memory(tmp_path: Path) ->
                         entry = found if isinstance(found, Sample | Rejected) else stack.enter_context(found)  # type: ignore[arg-type]
                         outcomes.append(f"read {type(entry).__name__}")
                 except CacheError as error:
-                    assert len(str(error)) < 1000
-                    outcomes.append(type(error).__name__)
+                    outcomes.append(type(error).__name__ if len(str(error)) < 1000 else "a long message")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return outcomes[0] if len(set(outcomes)) == 1 else str(outcomes), peak
@@ -427,9 +467,17 @@ def test_random_bytes_are_refused(tmp_path: Path) -> None:
         )
         for number in range(len(records)):
             key = b"%d" % number
-            for use in (cache.get, lambda key: cache.get_verdict(key, "f", of=OF), lambda key: cache.view(key).__enter__()):
+            for use in (
+                cache.get,
+                lambda key: cache.get_verdict(key, "f", of=OF),
+                lambda key: cache.view(key).__enter__(),
+            ):
                 with pytest.raises((CacheCorruptError, CacheVersionError), match=f"entry {key.hex()} of the cache"):
                     use(key)
         report = verify(cache)
-        assert (report.num_entries, report.num_verdicts, report.num_broken) == (len(records), len(records), 2 * len(records))
+        assert (report.num_entries, report.num_verdicts, report.num_broken) == (
+            len(records),
+            len(records),
+            2 * len(records),
+        )
         assert cache.delete(list(cache)) == len(records)

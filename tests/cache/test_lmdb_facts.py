@@ -139,7 +139,9 @@ def read_on_and_on(connection: Connection, path: Path) -> None:
 def test_readers_beside_a_writer_never_read_a_wrong_record(folder: Path, num_readers: int, seconds: float) -> None:
     rng = np.random.Generator(np.random.Philox(key=2))
     with LMDBCache(folder, map_size_bytes=SMALL_MAP, codec="raw") as cache:
-        samples = {number: make_sample(number, size_hw=(40, 40)) for start in (0, 1000) for number in range(start, start + 30)}
+        samples = {
+            number: make_sample(number, size_hw=(40, 40)) for start in (0, 1000) for number in range(start, start + 30)
+        }
         records = {number: cache.encode(sample) for number, sample in samples.items()}
         cache.put_encoded([(b"stays", records[7])])
         lease = cache.leases[0]
@@ -272,7 +274,11 @@ def test_a_codec_of_a_newer_version_is_refused(folder: Path) -> None:
         "not know (update synthloader: pip install -U synthloader)"
     )
     with LMDBCache(folder) as cache:
-        for use in (lambda: cache.get(b"1"), lambda: cache.put(b"2", make_sample(2)), lambda: cache.recode(make_sample())):
+        for use in (
+            lambda: cache.get(b"1"),
+            lambda: cache.put(b"2", make_sample(2)),
+            lambda: cache.recode(make_sample()),
+        ):
             with pytest.raises(CacheVersionError, match=f"^{re.escape(message)}$"):
                 use()
 
