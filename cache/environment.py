@@ -247,11 +247,14 @@ class Environment:
         if lock is not None:
             lock.release()
 
-    def sync(self) -> None:
+    def sync(self, *, must_succeed: bool = False) -> None:
         """Bring the last commit to the disk, where a crash of the machine cannot undo it either."""
         if self._handle is not None and self._can_write:
-            with suppress(lmdb.Error):
+            try:
                 self._handle.sync(True)
+            except lmdb.Error as error:
+                if must_succeed:
+                    refuse(f"Writing to the cache {self.folder}", error, full_codes=DISK_FULL)
 
     def _open(self, *, write: bool, codec: str = DEFAULT_CODEC) -> None:
         """Open the handle, unless there is nothing to read yet."""

@@ -162,7 +162,7 @@ class Lease:
         """Bring what is committed to the disk, where a crash of the machine cannot undo it either."""
         self._check_no_view("Writing to")
         with GATE.alone():
-            self._borrow().sync()
+            self._borrow().sync(must_succeed=True)
 
     def compact(self) -> tuple[int, int]:
         """Write the file anew without its free pages; its size before and after, in bytes.

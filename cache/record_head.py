@@ -1,7 +1,7 @@
 """`EntryHead` and `VerdictHead`: what a record says of itself, read without its pixels.
 
 Only the JSON tree is read, and the small arrays that are asked for; a record of a megabyte costs some 30 microseconds.
-The checksum is not compared, for that would read all of it: `synthloader.cache.verify` does.
+The checksum is not compared, for that would read all of it: `synthloader.cache.upkeep.verify` does.
 """
 
 from __future__ import annotations

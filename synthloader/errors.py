@@ -94,8 +94,9 @@ class CacheError(SynthloaderError):
         hint: What the user can do.
     """
 
-    def __init__(self, what: str, *, reason: str, hint: str = "") -> None:
-        super().__init__(f"{what}: {reason}" + (f" ({hint})" if hint else ""))
+    def __init__(self, what: str, *, reason: str = "", hint: str = "") -> None:
+        # Torch makes errors of loader workers anew, of their type and one text.
+        super().__init__(what + (f": {reason}" if reason else "") + (f" ({hint})" if hint else ""))
         self.what = what
         self.reason = reason
         self.hint = hint

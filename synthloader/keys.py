@@ -63,9 +63,7 @@ def make_fingerprint(name: str, version: int, /, **parameters: Any) -> str:
         version: Raised by hand whenever the output for equal parameters changes.
         **parameters: Numbers, strings, None, and lists, tuples and dicts of these.
     """
-    listing = ", ".join(
-        f"{key}={_encode_sorted(_plain(value))}" for key, value in sorted(parameters.items())
-    )
+    listing = ", ".join(f"{key}={_encode_sorted(_plain(value))}" for key, value in sorted(parameters.items()))
     return f"{name}/{version}({listing})"
 
 

@@ -133,11 +133,13 @@ def precompute(
             report.interrupted = True
             raise
         finally:
-            if pending:
-                store.write(pending, target)
-            if target is not cache:
-                target.close()
-            generated.source.stamps.save()
+            try:
+                if pending:
+                    store.write(pending, target)
+            finally:
+                if target is not cache:
+                    target.close()
+                generated.source.stamps.save()
             report.seconds = time.monotonic() - started
     return report
 

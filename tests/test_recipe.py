@@ -393,7 +393,11 @@ def test_a_missing_file_is_said_with_its_line(folder: Path, old: str, new: str, 
             "recipe.yaml, line 6: variants must be given with a persistent cache, got variants=None. variants=None "
             "makes fresh samples for ever, which no cache can hold: pass variants=4, say.",
         ),
-        ("raw", "jpg", "recipe.yaml, line 16: cache: codec must be one of 'raw', 'zstd', 'jpeg', 'jpeg-444', got codec='jpg'. Did you mean 'jpeg'?"),
+        (
+            "raw",
+            "jpg",
+            "recipe.yaml, line 16: cache: codec must be one of 'raw', 'zstd', 'jpeg', 'jpeg-444', got codec='jpg'. Did you mean 'jpeg'?",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_said_when_it_is_opened(old: str, new: str, message: str) -> None:

@@ -15,8 +15,8 @@ import lmdb
 
 from synthloader.cache import LMDBCache
 from synthloader.cache.layout import ENTRIES, VERDICTS
-from synthloader.cache.merge import merge
 from synthloader.cache.scan import scan
+from synthloader.cache.upkeep.merge import merge
 from tests.cache.processes import other_process, receive, send_result
 from tests.cache.samples import make_sample
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from synthloader.cache import LMDBCache
-from synthloader.cache.compact import compact
-from synthloader.cache.merge import merge
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.compact import compact
+from synthloader.cache.upkeep.merge import merge
+from synthloader.cache.upkeep.verify import verify
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Sample
 from tests.cache.samples import assert_same, make_sample

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 from synthloader.cache import LMDBCache
 from synthloader.cache.codecs import CODECS
 from synthloader.cache.layout import ENTRIES, VERDICTS
-from synthloader.cache.merge import merge
 from synthloader.cache.scan import scan
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.merge import merge
+from synthloader.cache.upkeep.verify import verify
 from synthloader.errors import CacheCorruptError
 from synthloader.generated import GeneratedDataset
 from synthloader.mixed import MixedDataset
@@ -217,12 +217,7 @@ def test_what_is_to_be_made_anew_is_and_heals(
     close(quiet)
 
 
-LOSES_ITS_TYPE = pytest.mark.xfail(
-    reason="torch makes an error of a worker anew from its message alone, which CacheError does not take", strict=True
-)
-
-
-@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=LOSES_ITS_TYPE)])
+@pytest.mark.parametrize("num_workers", [0, 1])
 def test_where_it_was_not_asked_the_error_comes_out_of_the_loader(tmp_path: Path, num_workers: int) -> None:
     folder = tmp_path / "cache"
     train = make_mix(folder)

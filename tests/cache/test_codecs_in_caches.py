@@ -11,7 +11,7 @@ import pytest
 
 from synthloader.cache import LMDBCache
 from synthloader.cache.codecs import CODECS, LOSSLESS_CODECS
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.verify import verify
 from synthloader.protocols import Verdict
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask

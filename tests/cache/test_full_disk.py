@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from synthloader.cache import LMDBCache
-from synthloader.cache.compact import compact
-from synthloader.cache.merge import merge
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.compact import compact
+from synthloader.cache.upkeep.merge import merge
+from synthloader.cache.upkeep.verify import verify
 from synthloader.errors import CacheFullError
 from synthloader.generated import GeneratedDataset
 from synthloader.precompute import precompute

@@ -26,7 +26,7 @@ from xxhash import xxh3_64
 from synthloader.cache import LMDBCache
 from synthloader.cache.codecs import CODECS
 from synthloader.cache.record import decode_entry, decode_verdict, encode_entry, encode_verdict, take_apart
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.verify import verify
 from synthloader.errors import CacheCorruptError, CacheError, CacheVersionError
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Origin, Sample

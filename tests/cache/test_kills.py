@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from synthloader.cache import LMDBCache
-from synthloader.cache.compact import compact
-from synthloader.cache.merge import merge
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.compact import compact
+from synthloader.cache.upkeep.merge import merge
+from synthloader.cache.upkeep.verify import verify
 from synthloader.generated import GeneratedDataset
 from synthloader.precompute import precompute
 from synthloader.protocols import Verdict
@@ -33,7 +33,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"
 
 # By their names: functions are called as their modules are.
 environment, merge_module, precompute_module = map(
-    importlib.import_module, ("synthloader.cache.environment", "synthloader.cache.merge", "synthloader.precompute")
+    importlib.import_module,
+    ("synthloader.cache.environment", "synthloader.cache.upkeep.merge", "synthloader.precompute"),
 )
 
 SMALL_MAP = 1 << 16

@@ -25,7 +25,7 @@ import pytest
 from synthloader.cache import LMDBCache
 from synthloader.cache.changes import Change
 from synthloader.cache.layout import ENTRIES
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.verify import verify
 from synthloader.errors import CacheCorruptError, CacheError, CacheVersionError
 from synthloader.sample import Sample
 from tests.cache.processes import other_process, receive, run_elsewhere

@@ -17,8 +17,8 @@ import pytest
 from synthloader.cache import LMDBCache
 from synthloader.cache.codecs import CODECS
 from synthloader.cache.environment import _environments
-from synthloader.cache.merge import merge
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.merge import merge
+from synthloader.cache.upkeep.verify import verify
 from synthloader.errors import CacheError, CacheLockedError
 from synthloader.protocols import Verdict
 from tests.cache.processes import other_process, receive, run_elsewhere

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from synthloader.batches import MixedBatchSampler
 from synthloader.cache import LMDBCache
 from synthloader.cache.codecs import CODECS
-from synthloader.cache.merge import merge
-from synthloader.cache.verify import verify
+from synthloader.cache.upkeep.merge import merge
+from synthloader.cache.upkeep.verify import verify
 from synthloader.generated import GeneratedDataset
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Only

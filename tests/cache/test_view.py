@@ -16,8 +16,8 @@ import pytest
 
 from synthloader.cache import LMDBCache
 from synthloader.cache.codecs import CODECS
-from synthloader.cache.compact import compact
 from synthloader.cache.environment import GATE
+from synthloader.cache.upkeep.compact import compact
 from synthloader.errors import CacheCorruptError, CacheError
 from synthloader.protocols import Rejected
 from synthloader.sample import Sample

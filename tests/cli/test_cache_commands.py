@@ -28,7 +28,7 @@ from synthloader.protocols import Rejected
 from synthloader.recipe import load_recipe
 from synthloader.sample import Origin
 from tests.cache.samples import make_sample
-from tests.cache.stocks import damage, fill, name, put_raw
+from tests.cache.upkeep.stocks import damage, fill, name, put_raw
 from tests.scenes import write_coco
 
 RECIPE = """\
@@ -456,7 +456,7 @@ def test_ctrl_c_is_status_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["synthloader.cache.verify"], "verify", interrupt)
+    monkeypatch.setattr(sys.modules["synthloader.cache.upkeep.verify"], "verify", interrupt)
     assert run("verify", "cache") == (130, "", "\nsynthloader: stopped; run the same command again to go on\n")
 
 

@@ -21,9 +21,9 @@ def compact(
 
     Example: synthloader cache compact cache/train
     """
-    from synthloader.cache.card_text import format_bytes
-    from synthloader.cache.compact import compact
-    from synthloader.cache.existing import open_existing
+    from synthloader.cache.upkeep.card_text import format_bytes
+    from synthloader.cache.upkeep.compact import compact
+    from synthloader.cache.upkeep.existing import open_existing
     from synthloader.cli.cache.columns import shorten_path
     from synthloader.cli.cache.counter import count_steps
 

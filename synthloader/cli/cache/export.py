@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from synthloader.cache.accepted import Selection
+    from synthloader.cache.upkeep.accepted import Selection
     from synthloader.exports import ExportReport
     from synthloader.sample import Sample
 
@@ -40,9 +40,9 @@ def export(
 
     Example: synthloader cache export cache/train out --format coco
     """
-    from synthloader.cache.accepted import select_accepted
-    from synthloader.cache.existing import open_existing
-    from synthloader.cache.make_card import make_card
+    from synthloader.cache.upkeep.accepted import select_accepted
+    from synthloader.cache.upkeep.existing import open_existing
+    from synthloader.cache.upkeep.make_card import make_card
     from synthloader.cli.cache.counter import count_steps
     from synthloader.cli.cache.recipes import read_wanted
     from synthloader.errors import CacheError
@@ -104,7 +104,7 @@ def _count_others(selection: Selection) -> str:
 
 
 def _describe(out: Path, report: ExportReport, selection: Selection) -> str:
-    from synthloader.cache.card_text import format_count
+    from synthloader.cache.upkeep.card_text import format_count
     from synthloader.cli.cache.columns import find_width, write_facts
 
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in report.left_out.most_common())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from synthloader.cache.entry_report import EntryReport
     from synthloader.cache.lmdb_cache import LMDBCache
+    from synthloader.cache.upkeep.entry_report import EntryReport
 
 __all__ = ["inspect"]
 
@@ -32,8 +32,8 @@ def inspect(
 
     Example: synthloader cache inspect cache/train 3f2a --out sample.png
     """
-    from synthloader.cache.entry_report import describe_entry, find_keys
-    from synthloader.cache.existing import open_existing
+    from synthloader.cache.upkeep.entry_report import describe_entry, find_keys
+    from synthloader.cache.upkeep.existing import open_existing
     from synthloader.cli.preview import SUFFIXES
 
     if out is not None and out.suffix.lower() not in SUFFIXES:
@@ -132,7 +132,7 @@ def _describe(report: EntryReport) -> str:
 
 
 def _list_facts(report: EntryReport) -> Iterator[tuple[str, str]]:
-    from synthloader.cache.card_text import format_bytes
+    from synthloader.cache.upkeep.card_text import format_bytes
 
     content = report.to_dict()
     yield "key", content["key"]

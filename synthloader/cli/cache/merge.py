@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from synthloader.cache.merge import MergeReport
+    from synthloader.cache.upkeep.merge import MergeReport
 
 __all__ = ["merge"]
 
@@ -33,9 +33,9 @@ def merge(
 
     Example: synthloader cache merge cache/all cache/machine-1 cache/machine-2
     """
-    from synthloader.cache.existing import open_existing
     from synthloader.cache.lmdb_cache import LMDBCache
-    from synthloader.cache.merge import merge
+    from synthloader.cache.upkeep.existing import open_existing
+    from synthloader.cache.upkeep.merge import merge
     from synthloader.cli.cache.counter import count_steps
 
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def merge(
 
 
 def _describe(into: Path, report: MergeReport, num_entries: int, *, has_sources: bool) -> str:
-    from synthloader.cache.card_text import format_bytes, format_count
+    from synthloader.cache.upkeep.card_text import format_bytes, format_count
 
     now = f"{into} has {format_count(num_entries, 'entry', 'entries')} now."
     if not has_sources and not report.num_shards:

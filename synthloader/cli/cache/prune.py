@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from synthloader.cache.lmdb_cache import LMDBCache
-    from synthloader.cache.prune import PrunePlan
+    from synthloader.cache.upkeep.prune import PrunePlan
 
 __all__ = ["prune"]
 
@@ -41,8 +41,8 @@ def prune(
 
     Example: synthloader cache prune cache/train --recipe recipe.yaml --max-size 10GB --dry-run
     """
-    from synthloader.cache.existing import open_existing
-    from synthloader.cache.prune import plan_prune, prune
+    from synthloader.cache.upkeep.existing import open_existing
+    from synthloader.cache.upkeep.prune import plan_prune, prune
     from synthloader.cli.cache.byte_sizes import parse_bytes
     from synthloader.cli.cache.counter import count_steps
     from synthloader.cli.cache.recipes import read_wanted
@@ -94,7 +94,7 @@ def _can_ask() -> bool:
 
 
 def _describe(plan: PrunePlan, *, dry_run: bool) -> str:
-    from synthloader.cache.card_text import format_bytes, format_count, format_time
+    from synthloader.cache.upkeep.card_text import format_bytes, format_count, format_time
     from synthloader.cli.cache.columns import find_width, write_facts, write_table
 
     keeps = f"{format_count(plan.num_kept, 'entry', 'entries')}, {format_bytes(plan.num_kept_bytes)}"

@@ -28,7 +28,7 @@ def read_wanted(path: Path, /) -> Wanted:
     Raises:
         RecipeError: The recipe is wrong.
     """
-    from synthloader.cache.filter_chains import JOINT
+    from synthloader.cache.upkeep.filter_chains import JOINT
     from synthloader.recipe import load_recipe
 
     recipe = load_recipe(path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from synthloader.cache.card import CacheCard
+    from synthloader.cache.upkeep.card import CacheCard
 
 __all__ = ["stats"]
 
@@ -28,8 +28,8 @@ def stats(
 
     Example: synthloader cache stats cache/train
     """
-    from synthloader.cache.existing import open_existing
-    from synthloader.cache.make_card import make_card, save_card
+    from synthloader.cache.upkeep.existing import open_existing
+    from synthloader.cache.upkeep.make_card import make_card, save_card
     from synthloader.cli.cache.columns import shorten_path
     from synthloader.cli.cache.counter import count_steps
 
@@ -47,7 +47,7 @@ def stats(
 
 def describe_card(card: CacheCard, /) -> str:
     """The card for a terminal."""
-    from synthloader.cache.card_text import format_bytes, format_count
+    from synthloader.cache.upkeep.card_text import format_bytes, format_count
     from synthloader.cli.cache.columns import find_width, shorten_path, write_facts, write_table
 
     width, content = find_width(), card.to_dict(num_prompts=3)
@@ -60,7 +60,7 @@ def describe_card(card: CacheCard, /) -> str:
 
 
 def _list_facts(card: CacheCard, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from synthloader.cache.card_text import format_bytes, format_count, format_time
+    from synthloader.cache.upkeep.card_text import format_bytes, format_count, format_time
 
     yield (
         "not made",
@@ -90,7 +90,7 @@ def _list_facts(card: CacheCard, content: Mapping[str, Any]) -> Iterator[tuple[s
 
 
 def _list_tables(content: Mapping[str, Any]) -> Iterator[tuple[str, list[str], list[list[Any]]]]:
-    from synthloader.cache.card_text import format_bytes
+    from synthloader.cache.upkeep.card_text import format_bytes
 
     yield (
         "Generators",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from synthloader.cache.verify import Finding, VerifyReport
+    from synthloader.cache.upkeep.verify import Finding, VerifyReport
 
 __all__ = ["verify"]
 
@@ -31,8 +31,8 @@ def verify(
 
     Example: synthloader cache verify cache/train --quarantine
     """
-    from synthloader.cache.existing import open_existing
-    from synthloader.cache.verify import verify
+    from synthloader.cache.upkeep.existing import open_existing
+    from synthloader.cache.upkeep.verify import verify
     from synthloader.cli.cache.counter import count_steps
 
     with open_existing(path, readonly=not quarantine) as cache, count_steps("verify") as progress:
@@ -46,7 +46,7 @@ def verify(
 
 
 def _describe(path: Path, report: VerifyReport) -> str:
-    from synthloader.cache.card_text import format_bytes, format_count
+    from synthloader.cache.upkeep.card_text import format_bytes, format_count
 
     entries, verdicts = (
         format_count(report.num_entries, "entry", "entries"),

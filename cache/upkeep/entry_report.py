@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from synthloader.cache.card_text import format_time
 from synthloader.cache.keys import list_verdict_keys
 from synthloader.cache.layout import ENTRIES
 from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
-from synthloader.cache.make_card import name_codec
 from synthloader.cache.record_head import EntryHead, VerdictHead, look_at_entry, look_at_verdict
 from synthloader.cache.scan import find_time
+from synthloader.cache.upkeep.card_text import format_time
+from synthloader.cache.upkeep.make_card import name_codec
 from synthloader.checks import reject
 from synthloader.errors import CacheError
 from synthloader.protocols import Rejected

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from synthloader.cache.card_text import write_markdown
+from synthloader.cache.upkeep.card_text import write_markdown
 
 __all__ = ["CacheCard", "ClassCount", "GeneratorCount", "VerdictCount"]
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from synthloader.cache import LMDBCache
-from synthloader.cache.accepted import select_accepted
-from synthloader.cache.filter_chains import find_chains, list_steps, name_filter
 from synthloader.cache.record import encode_entry
+from synthloader.cache.upkeep.accepted import select_accepted
+from synthloader.cache.upkeep.filter_chains import find_chains, list_steps, name_filter
 from synthloader.filters import MinBox
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import CopyPaste
@@ -20,7 +20,7 @@ from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Origin, Sample
 from synthloader.targets import ClassLabel, SemanticMask
 from tests.cache.samples import assert_same
-from tests.cache.stocks import BOTH, BOX, SHARP, name, put_raw
+from tests.cache.upkeep.stocks import BOTH, BOX, SHARP, name, put_raw
 from tests.scenes import ScenesDataset
 
 

@@ -23,15 +23,15 @@ from hypothesis import strategies as st
 from synthloader.cache import LMDBCache
 from synthloader.cache.keys import make_verdict_key
 from synthloader.cache.layout import VERDICTS
-from synthloader.cache.merge import MergeReport, merge
 from synthloader.cache.record import encode_entry, encode_verdict
 from synthloader.cache.scan import find_time
+from synthloader.cache.upkeep.merge import MergeReport, merge
 from synthloader.errors import CacheCorruptError, CacheError, CacheLockedError, CacheVersionError
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Sample
 from tests.cache.processes import other_process, receive, run_elsewhere
 from tests.cache.samples import assert_same, make_sample
-from tests.cache.stocks import BOX, damage, dump, fill, forge, name, put_raw, read_files
+from tests.cache.upkeep.stocks import BOX, damage, dump, fill, forge, name, put_raw, read_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
@@ -493,7 +493,7 @@ def test_a_readonly_cache_takes_nothing(caches: Pair) -> None:
 
 
 def merge_slowly(connection: Connection, into: Path, source: Path | None) -> None:
-    sys.modules["synthloader.cache.merge"]._COMMIT_EVERY_S = 0.0  # type: ignore[attr-defined]
+    sys.modules["synthloader.cache.upkeep.merge"]._COMMIT_EVERY_S = 0.0  # type: ignore[attr-defined]
     with LMDBCache(into) as cache:
         sources = [] if source is None else [LMDBCache(source, readonly=True)]
         merge(cache, sources, progress=lambda done, total: connection.send(done))

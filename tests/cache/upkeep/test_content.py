@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthloader.cache.content import list_differences, rank_record
 from synthloader.cache.record import encode_entry, encode_verdict
+from synthloader.cache.upkeep.content import list_differences, rank_record
 from synthloader.errors import CacheCorruptError, CacheVersionError
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Sample
 from tests.cache.samples import entries, make_sample, samples
-from tests.cache.stocks import BOX, SHARP, damage, forge
+from tests.cache.upkeep.stocks import BOX, SHARP, damage, forge
 
 
 @given(entries())

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 from synthloader.cache.changes import Change
 from synthloader.cache.codecs import DEFAULT_CODEC
-from synthloader.cache.content import is_lossy, list_differences, rank_record, read_content
-from synthloader.cache.folding import claim_shard, remove_shard
 from synthloader.cache.layout import ENTRIES, LOG, VERDICTS
 from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
-from synthloader.cache.notes import unite_notes
-from synthloader.cache.quarantine import FOLDER, keep_file, name_file, sync_folder
 from synthloader.cache.record import is_intact
 from synthloader.cache.scan import find_time
-from synthloader.cache.walk import walk
+from synthloader.cache.upkeep.content import is_lossy, list_differences, rank_record, read_content
+from synthloader.cache.upkeep.folding import claim_shard, remove_shard
+from synthloader.cache.upkeep.notes import unite_notes
+from synthloader.cache.upkeep.quarantine import FOLDER, keep_file, name_file, sync_folder
+from synthloader.cache.upkeep.walk import walk
 from synthloader.checks import check_type, reject
 from synthloader.errors import CacheCorruptError, CacheError
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from synthloader.cache.filter_chains import judge_again, list_steps
 from synthloader.cache.keys import list_verdict_keys, make_verdict_key
 from synthloader.cache.layout import ENTRIES, VERDICTS
 from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
-from synthloader.cache.quarantine import move_out
 from synthloader.cache.record import MALFORMED, decode_entry, decode_verdict, refuse_malformed, take_apart
 from synthloader.cache.record_head import look_at_verdict, read_verdict_head
 from synthloader.cache.scan import scan
+from synthloader.cache.upkeep.filter_chains import judge_again, list_steps
+from synthloader.cache.upkeep.quarantine import move_out
 from synthloader.errors import CacheCorruptError, CacheError, CacheFullError, CacheLockedError, CacheVersionError
 from synthloader.protocols import Verdict
 from synthloader.sample import Sample

@@ -12,15 +12,15 @@ import pytest
 from synthloader.cache import LMDBCache
 from synthloader.cache.keys import make_verdict_key
 from synthloader.cache.layout import VERDICTS
-from synthloader.cache.prune import plan_prune, prune
 from synthloader.cache.record import encode_entry, encode_verdict
+from synthloader.cache.upkeep.prune import plan_prune, prune
 from synthloader.errors import CacheError, CacheLockedError
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Origin
 from tests.cache.processes import other_process, receive
 from tests.cache.samples import make_sample
-from tests.cache.stocks import BOX, SHARP, dump, fill, forge, name, put_raw
-from tests.cache.test_merge import hold_shard
+from tests.cache.upkeep.stocks import BOX, SHARP, dump, fill, forge, name, put_raw
+from tests.cache.upkeep.test_merge import hold_shard
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 

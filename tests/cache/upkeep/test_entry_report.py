@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from synthloader.cache import LMDBCache
-from synthloader.cache.entry_report import describe_entry, find_keys
 from synthloader.cache.record import encode_entry
+from synthloader.cache.upkeep.entry_report import describe_entry, find_keys
 from synthloader.errors import CacheCorruptError
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Origin, Sample
 from synthloader.targets import SemanticMask
 from tests.cache.samples import make_sample
-from tests.cache.stocks import BOTH, BOX, damage, name, put_raw
+from tests.cache.upkeep.stocks import BOTH, BOX, damage, name, put_raw
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
 from synthloader.cache.record_head import look_at_entry
 from synthloader.cache.scan import find_time, list_keys, scan
-from synthloader.cache.walk import walk
+from synthloader.cache.upkeep.walk import walk
 from synthloader.checks import check_int, check_type, reject
 from synthloader.errors import CacheError
 

@@ -14,14 +14,14 @@ from synthloader.cache import LMDBCache
 from synthloader.cache.keys import make_verdict_key
 from synthloader.cache.layout import VERDICTS
 from synthloader.cache.record import encode_entry, encode_verdict
-from synthloader.cache.verify import Finding, verify
+from synthloader.cache.upkeep.verify import Finding, verify
 from synthloader.errors import CacheCorruptError, CacheError, CacheLockedError
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Sample
 from tests.cache.processes import other_process, receive
 from tests.cache.samples import assert_same, make_sample
-from tests.cache.stocks import BOTH, BOX, SHARP, damage, dump, fill, forge, name, put_raw, read_files
-from tests.cache.test_merge import hold_shard
+from tests.cache.upkeep.stocks import BOTH, BOX, SHARP, damage, dump, fill, forge, name, put_raw, read_files
+from tests.cache.upkeep.test_merge import hold_shard
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,17 @@ import numpy as np
 import pytest
 
 from synthloader.cache import LMDBCache
-from synthloader.cache.card_text import format_bytes, format_count, format_time
 from synthloader.cache.layout import VERDICTS
-from synthloader.cache.make_card import make_card, write_card
 from synthloader.cache.record import encode_entry
 from synthloader.cache.record_head import read_entry_head
+from synthloader.cache.upkeep.card_text import format_bytes, format_count, format_time
+from synthloader.cache.upkeep.make_card import make_card, write_card
 from synthloader.errors import CacheError
 from synthloader.protocols import Rejected, Verdict
 from synthloader.sample import Origin, Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 from tests.cache.samples import make_sample
-from tests.cache.stocks import BOX, damage, forge, name, put_raw
+from tests.cache.upkeep.stocks import BOX, damage, forge, name, put_raw
 
 
 @pytest.fixture
@@ -198,7 +199,7 @@ def test_a_card_that_cannot_be_written_is_an_error(cache: LMDBCache, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     cache.put(name(1), make_sample(1))
-    monkeypatch.setattr("synthloader.cache.make_card.replace_file", fail)
+    monkeypatch.setattr(sys.modules["synthloader.cache.upkeep.make_card"], "replace_file", fail)
     message = f"Writing the card of the cache {cache.path}: Permission denied (check the folder and its permissions)"
     with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
         write_card(cache)

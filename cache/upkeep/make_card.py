@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from synthloader.cache.card import CacheCard, ClassCount, GeneratorCount, VerdictCount
 from synthloader.cache.layout import DISK_FULL, ENTRIES, VERDICTS
 from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
-from synthloader.cache.notes import replace_file
 from synthloader.cache.record_head import EntryHead, look_at_entry, look_at_verdict
 from synthloader.cache.scan import find_time
-from synthloader.cache.walk import walk
+from synthloader.cache.upkeep.card import CacheCard, ClassCount, GeneratorCount, VerdictCount
+from synthloader.cache.upkeep.notes import replace_file
+from synthloader.cache.upkeep.walk import walk
 from synthloader.errors import CacheError, CacheFullError
 
 __all__ = ["make_card", "name_codec", "save_card", "write_card"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from synthloader.cache.layout import OWN_FILES
 from synthloader.cache.lease import Lease
-from synthloader.cache.quarantine import FOLDER, keep_file
+from synthloader.cache.upkeep.quarantine import FOLDER, keep_file
 from synthloader.errors import CacheLockedError
 
 __all__ = ["claim_shard", "remove_shard"]

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from synthloader.cache import LMDBCache
-from synthloader.cache.compact import compact
+from synthloader.cache.upkeep.compact import compact
 from synthloader.errors import CacheError, CacheLockedError
 from tests.cache.processes import other_process, receive
-from tests.cache.stocks import dump, fill, name
-from tests.cache.test_merge import hold_shard
+from tests.cache.upkeep.stocks import dump, fill, name
+from tests.cache.upkeep.test_merge import hold_shard
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from synthloader.cache.filter_chains import JOINT, find_chains, judge_again, list_steps
 from synthloader.cache.keys import make_verdict_key
 from synthloader.cache.layout import ENTRIES, VERDICTS
 from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
 from synthloader.cache.record_head import look_at_entry, look_at_verdict
 from synthloader.cache.scan import find_time
-from synthloader.cache.walk import walk
+from synthloader.cache.upkeep.filter_chains import JOINT, find_chains, judge_again, list_steps
+from synthloader.cache.upkeep.walk import walk
 from synthloader.checks import check_type, reject
 from synthloader.protocols import Verdict
 from synthloader.sample import Origin, Sample
