@@ -33,8 +33,9 @@ def count_stale(cache: Cache, pool: Pool, /, *, fingerprints: Collection[str]) -
     known = _read(cache)
     if pool.identity in known or not any(note["generator"] in fingerprints for note in known.values()):
         return 0
-    if hasattr(cache, "leases"):
-        makers = (maker for lease in cache.leases for _, maker in scan(lease, ENTRIES, _read_maker))
+    leases = getattr(cache, "leases", None)
+    if leases is not None:
+        makers = (maker for lease in leases for _, maker in scan(lease, ENTRIES, _read_maker))
         stale = sum(maker in fingerprints for maker in makers)
     else:
         stale = len(cache)

@@ -138,10 +138,11 @@ class Store:
             cache.put_verdict(key, filters, verdict, of=of)
 
     def _find_writable(self) -> Any:
-        if not self.cache.persistent or _is_only_process() or not hasattr(self.cache, "open_shard"):
+        open_shard = getattr(self.cache, "open_shard", None)
+        if not self.cache.persistent or _is_only_process() or open_shard is None:
             return self.cache
         if self._shard is None or self._shard_process != os.getpid():  # A fork's shard is its parent's.
-            self._shard = self.cache.open_shard()
+            self._shard = open_shard()
             self._shard_process = os.getpid()
         return self._shard
 
