@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,12 +36,16 @@ __all__ = [
     "LAYOUT_VERSION",
     "LOG",
     "OWN_FILES",
+    "SHARD_MARK",
     "VERDICTS",
     "check_length",
     "check_meta",
     "claim_folder",
+    "is_made_as_shard",
     "is_shard",
     "refuse",
+    "refuse_caches_of_their_own",
+    "refuse_others",
 ]
 
 LAYOUT_VERSION = 1
@@ -50,10 +54,14 @@ LAYOUT_VERSION = 1
 DATABASES = ENTRIES, VERDICTS, LOG = b"entries", b"verdicts", b"log"
 """Names of the databases."""
 
+SHARD_MARK = "shard"
+"""An empty file in folders that `open_shard` made: those may be folded into the cache around them, and pruned with it.
+Other caches that lie in a cache's folder are read with it, and never changed."""
+
 OWN_FILES = frozenset(
     {
         *("data.mdb", "lock.mdb", "writer.lock", "readers.lock", "stamps.jsonl", "stamps.new", "pools.json"),
-        *("pools.new", "card.json", "card.md", "quarantine", "compacted"),
+        *("pools.new", "card.json", "card.md", "quarantine", "compacted", SHARD_MARK),
     }
 )
 """Files that a cache's folder may hold; with others in it, a folder without `data.mdb` is somebody else's."""
@@ -74,6 +82,20 @@ def claim_folder(folder: Path, /) -> None:
     what = f"Writing to the cache {folder}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(
+            what, reason=f"{folder}: {error.strerror}", hint="choose a folder that can be written"
+        ) from error
+    refuse_others(what, folder)
+
+
+def refuse_others(what: str, folder: Path, /) -> None:
+    """Refuse a folder without a cache that holds other things.
+
+    Raises:
+        CacheError: It does, or it cannot be read.
+    """
+    try:
         names = {name for name in os.listdir(folder) if not name.startswith(".") and not is_shard(folder / name)}
     except OSError as error:
         raise CacheError(
@@ -82,6 +104,23 @@ def claim_folder(folder: Path, /) -> None:
     if "data.mdb" not in names and (others := names - OWN_FILES):
         reason = f"the folder holds {len(others)} other files, among them {min(others)}"
         raise CacheError(what, reason=reason, hint="choose a new or an empty folder")
+
+
+def refuse_caches_of_their_own(what: str, folders: Iterable[Path], /, *, hint: str) -> None:
+    """Refuse to change caches that lie in the folder of another, and that nobody made as its shards.
+
+    Raises:
+        CacheError: There are such.
+    """
+    names = [folder.name for folder in folders if not is_made_as_shard(folder)]
+    if names:
+        plural = "are caches of their own" if len(names) > 1 else "is a cache of its own"
+        raise CacheError(what, reason=f"{', '.join(names)} in it {plural}", hint=hint)
+
+
+def is_made_as_shard(folder: Path, /) -> bool:
+    """Whether `open_shard` made the folder, or it has nothing but locks."""
+    return (folder / SHARD_MARK).exists() or not (folder / "data.mdb").exists()
 
 
 def is_shard(folder: Path, /) -> bool:
@@ -154,7 +193,7 @@ def refuse(what: str, error: Exception, /, *, full_codes: Set[int] = frozenset()
     """
     text = str(error)  # Older versions of the package give no number.
     code = next((code for code in errno.errorcode if text.endswith(os.strerror(code))), 0)
-    reason = os.strerror(code) if code else text
+    reason = os.strerror(code) if code else text[max(text.find("MDB_"), 0) :]
     if isinstance(error, lmdb.DiskError) or code in full_codes:
         raise CacheFullError(what, reason=reason, hint="make room and go on: what was put before is kept") from error
     if isinstance(error, lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.PanicError):

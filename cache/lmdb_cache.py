@@ -9,15 +9,16 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from synthloader.cache.changes import Change
 from synthloader.cache.codecs import CODECS, DEFAULT_CODEC
 from synthloader.cache.keys import check_key, list_verdict_keys, make_verdict_key
-from synthloader.cache.layout import ENTRIES, OWN_FILES, VERDICTS
+from synthloader.cache.layout import ENTRIES, OWN_FILES, SHARD_MARK, VERDICTS, refuse_caches_of_their_own, refuse_others
 from synthloader.cache.lease import Lease
 from synthloader.cache.record import decode_entry, decode_verdict, encode_entry, encode_verdict
 from synthloader.cache.scan import list_keys
@@ -107,13 +108,14 @@ class LMDBCache:
             CacheVersionError: A newer version of synthloader wrote them.
         """
         check_key(key)
+        broken: CacheCorruptError | None = None
         for lease in self._look_through():
             entry = lease.look_up(ENTRIES, key, _decode_or_copy)
             if type(entry) is bytes:  # Worded over a copy: no view may live on in an error.
-                name = f"entry {key.hex()} of the cache {lease.folder}"
-                entry = self._read_broken(lambda data, name=name: decode_entry(data, name=name), entry)
-            if entry is not None:
+                broken = self._find_broken(entry, f"entry {key.hex()} of the cache {lease.folder}", decode_entry)
+            elif entry is not None:
                 return entry  # type: ignore[return-value]
+        self._say_broken(broken)
         return None
 
     @contextmanager
@@ -155,7 +157,7 @@ class LMDBCache:
                     finally:
                         entry = data = None
             if broken is not None:
-                self._read_broken(lambda data, name=name: decode_entry(data, name=name), broken)
+                self._find_broken(broken, name, decode_entry)
         yield None
 
     def put(self, key: bytes, entry: CacheEntry, /) -> None:
@@ -220,13 +222,17 @@ class LMDBCache:
             CacheVersionError: A newer version of synthloader wrote them.
         """
         verdict_key = make_verdict_key(key, filters)
+        broken: CacheCorruptError | None = None
         for lease in self._look_through():
             data = lease.look_up(VERDICTS, verdict_key, bytes)
-            if data is not None:
-                name = f"a verdict on entry {key.hex()} of the cache {lease.folder}"
-                verdict = self._read_broken(lambda data, name=name: decode_verdict(data, of=of, name=name), data)
-                if verdict is not None:
-                    return verdict  # type: ignore[no-any-return]
+            if data is None:
+                continue
+            name = f"a verdict on entry {key.hex()} of the cache {lease.folder}"
+            try:
+                return decode_verdict(data, of=of, name=name)
+            except CacheCorruptError:
+                broken = self._find_broken(data, name, partial(decode_verdict, of=of))
+        self._say_broken(broken)
         return None
 
     def put_verdict(self, key: bytes, filters: str, verdict: Verdict, /, *, of: Sample) -> None:
@@ -263,7 +269,7 @@ class LMDBCache:
         self._refuse_readonly()
         deleted = set()
         for lease in self.leases:
-            changes = []
+            changes: list[Change] = []
             with lease.read() as snapshot:
                 for key in wanted:
                     if snapshot is None:
@@ -273,6 +279,9 @@ class LMDBCache:
                         changes.append(Change(ENTRIES, key, None))
                     changes += [Change(VERDICTS, each, None) for each in list_verdict_keys(snapshot, key)]
             if changes:
+                if lease is not self._shards.main:
+                    what = f"Deleting from the cache {self.path}"
+                    refuse_caches_of_their_own(what, [lease.folder], hint="open that one and delete there")
                 lease.write(changes)
         return len(deleted)
 
@@ -310,6 +319,7 @@ class LMDBCache:
                     on_corrupt=self.on_corrupt,
                 )
                 shard._shards.main.claim()
+                (shard.path / SHARD_MARK).touch()
                 return shard
             except CacheError as error:
                 if isinstance(error.__cause__, FileNotFoundError):
@@ -397,14 +407,20 @@ class LMDBCache:
             self.codec = self._shards.main.codec = next((codec for codec in found if codec), DEFAULT_CODEC)
         return self.codec
 
-    def _read_broken(self, decode: Any, data: bytes) -> Any:
+    def _find_broken(self, data: bytes, name: str, decode: Callable[..., object]) -> CacheCorruptError:
+        """Why a record cannot be read: raised, unless it shall be made again."""
         try:
-            return decode(data)
+            decode(data, name=name)
         except CacheCorruptError as error:
             if self.on_corrupt == "error":
                 raise
-            _LOGGER.warning("generated anew: %s", error)
-            return None
+            return error
+        raise CacheCorruptError(f"Reading {name}", reason="it was broken a moment ago", hint="try again")
+
+    def _say_broken(self, broken: CacheCorruptError | None) -> None:
+        """Log that a record counts as missing, where no shard has an intact one."""
+        if broken is not None:
+            _LOGGER.warning("generated anew: %s: %s", broken.what, broken.reason)
 
 
 def open_cache(path: str | os.PathLike[str], **options: Any) -> LMDBCache:
@@ -441,6 +457,8 @@ def _check_folder(path: Path, *, readonly: bool) -> None:
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
     if not nearest.is_dir():
         raise CacheError(what, reason=f"{nearest} is a file", hint="choose a folder")
+    if nearest == path:
+        refuse_others(what, path)
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass

@@ -13,7 +13,7 @@ from typing import Any
 import torch.distributed
 from torch.utils.data import get_worker_info
 
-from synthloader.errors import CacheError
+from synthloader.errors import CacheError, CacheLockedError
 from synthloader.protocols import Cache, CacheEntry, Verdict
 from synthloader.sample import Sample
 
@@ -70,6 +70,7 @@ class Store:
         self._shard: Any = None
         self._shard_process = 0
         self._has_warned = False
+        self._is_crowded = False
 
     def add_entry(self, puts: Puts, key: bytes, entry: CacheEntry, /) -> CacheEntry:
         """Add an entry to what is to be kept; what the cache will give back for it, so that a miss is as a hit."""
@@ -103,7 +104,7 @@ class Store:
             if self._before_first is not None:
                 self._before_first()
                 self._before_first = None
-            self.write(puts, self._find_writable())
+            self._write_somewhere(puts)
         except (CacheError, OSError) as error:
             if not self._has_warned:
                 _LOGGER.warning("not kept in the cache: %s", error)
@@ -137,9 +138,19 @@ class Store:
         for key, filters, (verdict, of) in puts.verdicts:
             cache.put_verdict(key, filters, verdict, of=of)
 
+    def _write_somewhere(self, puts: Puts) -> None:
+        try:
+            self.write(puts, self._find_writable())
+        except CacheLockedError:
+            if self._shard is not None or not hasattr(self.cache, "open_shard"):
+                raise
+            self._is_crowded = True  # Another process fills the cache: this one takes a shard.
+            self.write(puts, self._find_writable())
+
     def _find_writable(self) -> Any:
         open_shard = getattr(self.cache, "open_shard", None)
-        if not self.cache.persistent or _is_only_process() or open_shard is None:
+        is_alone = _is_only_process() and not self._is_crowded
+        if not self.cache.persistent or is_alone or open_shard is None:
             return self.cache
         if self._shard is None or self._shard_process != os.getpid():  # A fork's shard is its parent's.
             self._shard = open_shard()

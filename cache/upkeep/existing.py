@@ -41,7 +41,7 @@ def open_existing(path: str | os.PathLike[str], /, *, readonly: bool = True) -> 
         names = [name for name in os.listdir(folder) if not name.startswith(".")]
     except OSError as error:
         raise CacheError(what, reason=str(error.strerror), hint="check the folder's permissions") from error
-    if not any(name in OWN_FILES or is_shard(folder / name) for name in names):
+    if not any(name == "data.mdb" or (name not in OWN_FILES and is_shard(folder / name)) for name in names):
         raise CacheError(
             what, reason="the folder holds no cache", hint="correct the path, or fill it: synthloader precompute"
         )

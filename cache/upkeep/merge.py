@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from synthloader.cache.changes import Change
 from synthloader.cache.codecs import DEFAULT_CODEC
-from synthloader.cache.layout import ENTRIES, LOG, VERDICTS
+from synthloader.cache.layout import ENTRIES, LOG, VERDICTS, is_made_as_shard, refuse_caches_of_their_own
 from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
 from synthloader.cache.record import is_intact
@@ -120,7 +120,16 @@ class _Merge:
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self._into = into
-        self._main, *self._shards = into.leases
+        self._main, *inside = into.leases
+        self._shards = [lease for lease in inside if is_made_as_shard(lease.folder)]
+        inside = [lease for lease in inside if lease not in self._shards and _holds_entries(lease)]
+        if not sources and not self._shards:
+            names = " ".join(str(lease.folder) for lease in inside)
+            refuse_caches_of_their_own(
+                f"Merging the shards of the cache {into.path}",
+                [lease.folder for lease in inside],
+                hint=f"to unite them, name another cache and them: synthloader cache merge OUT {names}",
+            )
         self._others = [*self._shards, *(lease for source in sources for lease in source.leases)]
         self._folders = [source.path for source in sources]
         self._skip_broken = skip_broken

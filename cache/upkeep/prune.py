@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from synthloader.cache.changes import Change
-from synthloader.cache.layout import ENTRIES, VERDICTS
+from synthloader.cache.layout import ENTRIES, VERDICTS, refuse_caches_of_their_own
 from synthloader.cache.lease import Lease
 from synthloader.cache.lmdb_cache import LMDBCache
 from synthloader.cache.record_head import look_at_entry
@@ -41,6 +41,7 @@ class PrunePlan:
         num_unreadable: Entries among them that are broken or of a newer format.
         fingerprints: Fingerprint of a generator to the number of entries that go because nothing asks for it.
         num_oldest: Entries that go because they are the oldest.
+        has_wanted: Whether any entry is of a generator that was named; where none is, look twice.
         time_range_ms: When the first and the last of those that go were put, in milliseconds since 1970.
     """
 
@@ -55,6 +56,7 @@ class PrunePlan:
     num_unreadable: int = 0
     fingerprints: Counter[str] = field(default_factory=Counter)
     num_oldest: int = 0
+    has_wanted: bool = True
     time_range_ms: tuple[int, int] | None = None
 
     @property
@@ -129,8 +131,12 @@ def plan_prune(
         max_size_bytes = check_int("max_size_bytes", max_size_bytes, minimum=0)
     plan = PrunePlan()
     leases = cache.leases
+    refuse_caches_of_their_own(
+        f"Pruning the cache {cache.path}", [lease.folder for lease in leases[1:]], hint="prune each by itself"
+    )
     stay: list[_Entry] = []
     go: list[_Entry] = []
+    found: set[str] = set()
     judged = _sum_verdicts(leases)
     total = sum(_count(lease) for lease in leases) if progress is not None else 0
     for done, (key, holders) in enumerate(walk(leases, ENTRIES), 1):
@@ -141,12 +147,14 @@ def plan_prune(
             go.append(entry)
         else:
             stay.append(entry)
+        found.add(fingerprint)
         if progress is not None:
             progress(done, max(done, total))
     if judged:  # What no entry has claimed.
         plan.orphans = [key for key, _ in walk(leases, VERDICTS) if key[:-_HASH_BYTES] in judged]
         plan.num_verdicts = len(plan.orphans)
         plan.num_bytes = sum(num_bytes for _, num_bytes in judged.values())
+    plan.has_wanted = fingerprints is None or bool(found & set(fingerprints))
     kept_bytes = sum(entry.num_bytes for entry in stay)
     if max_size_bytes is not None and kept_bytes > max_size_bytes:
         stay.sort(key=lambda entry: (entry.time_ms, entry.key), reverse=True)

@@ -50,7 +50,7 @@ def export_samples(
     *,
     format: str,
     class_names: Mapping[int, str],
-    image_format: str = "png",
+    image_format: str | None = None,
     force: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> ExportReport:
@@ -86,7 +86,8 @@ def export_samples(
         folder: Where to write; made where it is missing.
         format: One of `FORMATS`.
         class_names: Class id to name, for every class that occurs: the dataset's own ids. Names must be unique.
-        image_format: `"png"`, without loss, or `"jpeg"`, of quality 95, with the suffix `.jpg`.
+        image_format: `"png"`, without loss, or `"jpeg"`, of quality 95, with the suffix `.jpg`. None: PNG, and JPEG for
+            `"voc"`, whose readers look for nothing else.
         force: Replace an earlier export. All its files are removed; those of others are never touched.
         card: A summary to be written as `card.json`.
 
@@ -108,6 +109,8 @@ def export_samples(
         (1, '0 0.375 0.3125 0.5 0.375\n')
     """
     check_choice("format", format, FORMATS)
+    if image_format is None:
+        image_format = "jpeg" if format == "voc" else "png"
     check_choice("image_format", image_format, IMAGE_FORMATS)
     check_type("folder", folder, (str, os.PathLike))
     check_type("force", force, bool)

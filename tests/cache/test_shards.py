@@ -18,6 +18,7 @@ from synthloader.cache import LMDBCache
 from synthloader.cache.codecs import CODECS
 from synthloader.cache.environment import _environments
 from synthloader.cache.upkeep.merge import merge
+from synthloader.cache.upkeep.prune import plan_prune
 from synthloader.cache.upkeep.verify import verify
 from synthloader.errors import CacheError, CacheLockedError
 from synthloader.protocols import Verdict
@@ -153,8 +154,21 @@ def test_a_folder_of_shards_is_a_cache(folder: Path, run: Run) -> None:
         assert len(cache) == 3
         assert not (folder / "data.mdb").exists()
         assert verify(cache).num_entries == 4
-        assert merge(cache).num_shards == 2
-        assert sorted(path.name for path in folder.iterdir() if path.is_dir()) == []
+        message = (
+            f"Merging the shards of the cache {folder}: one, two in it are caches of their own "
+            f"(to unite them, name another cache and them: synthloader cache merge OUT {folder}/one {folder}/two)"
+        )
+        with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
+            merge(cache)
+        with LMDBCache(folder.parent / "all") as whole:
+            assert merge(whole, [cache]).num_entries == 3
+            assert has(whole, 1, 2, 3)
+        message = f"Deleting from the cache {folder}: one in it is a cache of its own (open that one and delete there)"
+        with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
+            cache.delete([b"1"])
+        message = f"Pruning the cache {folder}: one, two in it are caches of their own (prune each by itself)"
+        with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
+            plan_prune(cache, max_size_bytes=0)
         assert has(reader, 1, 2, 3)
 
 
@@ -168,7 +182,8 @@ def test_a_folder_of_shards_has_the_codec_of_its_shards(folder: Path, codec: str
         with cache.open_shard() as shard:
             assert shard.codec == codec
             shard.put(b"3", make_sample(3))
-        assert merge(cache).num_shards == 2
+        assert merge(cache).num_shards == 1
+        assert [path.name for path in folder.iterdir() if path.is_dir()] == ["one"]
 
 
 def test_every_key_comes_once_and_in_order(folder: Path) -> None:

@@ -100,8 +100,14 @@ def test_stats_says_what_is_inside(folder: Path) -> None:
 
 def test_stats_of_an_empty_cache_and_of_a_folder_of_shards(folder: Path) -> None:
     (folder / "empty").mkdir()
-    (folder / "empty" / "pools.json").write_text("{}")
+    (folder / "empty" / "card.json").write_text("{}")  # As exports have one.
+    message = "the folder holds no cache (correct the path, or fill it: synthloader precompute)"
+    for command in ("stats", "verify", "inspect", "compact"):
+        assert run(command, "empty") == (1, "", f"synthloader: error: Opening the cache {folder}/empty: {message}\n")
+    (folder / "empty" / "data.mdb").touch()
     assert run("stats", "empty")[1].splitlines()[0] == "empty: 0 samples, 0 B"
+    nothing = "empty: there is nothing in it: it was never filled, or what it held was lost.\n"
+    assert run("verify", "empty") == (0, nothing, "")
     (folder / "all").mkdir()
     (folder / "cache").rename(folder / "all" / "machine-1")
     assert read_json("stats", "all")["shards"].keys() == {"machine-1"}
@@ -258,7 +264,9 @@ def test_prune_shows_asks_and_removes(folder: Path, monkeypatch: pytest.MonkeyPa
     assert "generator that nothing asks for" in out
     assert run("prune", "cache", "--recipe", "other.yaml") == (
         1,
-        out.replace("would go  ", "to go    ").replace("to stay   ", "to stay  ").replace("made      ", "made     "),
+        re.sub(
+            r"^(would go|made|to stay|note)  ", lambda at: f"{at[1]} ".replace("would go", "to go   "), out, flags=re.M
+        ),
         f"synthloader: error: Pruning the cache {folder}/cache: there is no terminal to ask for confirmation at, and "
         "nothing was removed (look with --dry-run, then pass --yes)\n",
     )
@@ -448,7 +456,8 @@ def test_a_cut_file_is_said_in_one_line(folder: Path) -> None:
     assert (status, out) == (1, "")
     assert re.fullmatch(r"synthloader: error: Opening the cache .*: data\.mdb has 20000 bytes of \d+: .*\n", err)
     status, out, err = run("verify", "cache")
-    assert (status, err) == (1, "")
+    remedy = "restore its data.mdb from a copy, or delete it and fill the cache again"
+    assert (status, err) == (1, f"What cannot be opened cannot be taken out: {remedy}.\n")
     assert out.startswith("broken environment in cache: data.mdb has 20000 bytes of ")
 
 

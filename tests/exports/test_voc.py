@@ -48,7 +48,7 @@ class TestBoxes:
         text = (tmp_path / "Annotations" / f"{make_name(0)}.xml").read_text(encoding="utf-8")
         assert text.startswith("<annotation>\n\t<folder>JPEGImages</folder>\n")
         root = read_xml(tmp_path)
-        assert root.findtext("filename") == f"{make_name(0)}.png"
+        assert root.findtext("filename") == f"{make_name(0)}.jpg"
         assert [root.findtext(f"size/{side}") for side in ("width", "height", "depth")] == ["32", "24", "3"]
         assert root.findtext("segmented") == "1"
         first = root.findall("object")[0]

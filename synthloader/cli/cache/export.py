@@ -29,7 +29,10 @@ def export(
     filters: Annotated[
         str | None, typer.Option("--filters", help="Fingerprint of the filters that decide (see `stats`).")
     ] = None,
-    image_format: Annotated[str, typer.Option("--image-format", help="png, without loss, or jpeg.")] = "png",
+    image_format: Annotated[
+        str | None,
+        typer.Option("--image-format", help="png, without loss, or jpeg. Default: png, but jpeg for voc."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
@@ -50,8 +53,10 @@ def export(
 
     if format not in _FORMATS:
         raise typer.BadParameter(f"must be one of {', '.join(_FORMATS)}, got {format}", param_hint="--format")
-    if image_format not in ("png", "jpeg"):
+    if image_format not in (None, "png", "jpeg"):
         raise typer.BadParameter(f"must be png or jpeg, got {image_format}", param_hint="--image-format")
+    if out.resolve().is_relative_to(path.resolve()):
+        raise typer.BadParameter("must lie outside of the cache", param_hint="OUT")
     with open_existing(path) as cache:
         wanted = None if recipe is None else read_wanted(recipe)
         chain = wanted.filters if wanted is not None and filters is None else filters

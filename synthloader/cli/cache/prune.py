@@ -46,6 +46,7 @@ def prune(
     from synthloader.cli.cache.byte_sizes import parse_bytes
     from synthloader.cli.cache.counter import count_steps
     from synthloader.cli.cache.recipes import read_wanted
+    from synthloader.errors import CacheError
 
     if not recipe and not fingerprint and max_size is None:
         raise typer.BadParameter("give one of them: nothing else says what goes", param_hint="--recipe, --max-size")
@@ -59,6 +60,12 @@ def prune(
             wanted = set(fingerprint or ()).union(*(read_wanted(each).fingerprints for each in recipe or ()))
         with count_steps("read") as progress:
             plan = plan_prune(cache, fingerprints=wanted, max_size_bytes=max_bytes, progress=progress)
+        if fingerprint and not recipe and not plan.has_wanted and plan.fingerprints:
+            raise CacheError(
+                f"Pruning the cache {cache.path}",
+                reason=f"no entry has the fingerprint {fingerprint[0]!r}, so all would go",
+                hint=f"it has entries of {', '.join(map(repr, sorted(plan.fingerprints)))}",
+            )
         if not as_json:
             typer.echo(_describe(plan, dry_run=dry_run))
         num_removed = 0
@@ -110,6 +117,7 @@ def _describe(plan: PrunePlan, *, dry_run: bool) -> str:
         ("as the oldest", f"{plan.num_oldest:,} of them" if plan.num_oldest and plan.fingerprints else ""),
         ("made", " to ".join(dict.fromkeys(map(format_time, plan.time_range_ms or ())))),
         ("to stay", ", ".join([keeps, *filter(None, unknown)])),
+        ("note", "" if plan.has_wanted else "no entry is of the generator that the recipe has now"),
     ]
     blocks = [write_facts(facts, width=find_width())]
     if plan.fingerprints:

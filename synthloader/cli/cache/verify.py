@@ -42,6 +42,9 @@ def verify(
         if not as_json and not quarantine and any(each.key and not each.is_newer for each in report.findings):
             remedy = f"synthloader cache verify {shlex.quote(str(path))} --quarantine"
             typer.echo(f"Take the broken records out, to be generated again: {remedy}", err=True)
+        if not as_json and any(not each.key and not each.is_newer for each in report.findings):
+            remedy = "restore its data.mdb from a copy, or delete it and fill the cache again"
+            typer.echo(f"What cannot be opened cannot be taken out: {remedy}.", err=True)
         raise typer.Exit(1)
 
 
@@ -54,6 +57,8 @@ def _describe(path: Path, report: VerifyReport) -> str:
     )
     read = f"{entries} and {verdicts} were read ({format_bytes(report.num_bytes)}"
     read += f" in {report.num_environments} environments)" if report.num_environments > 1 else ")"
+    if not report.findings and not report.num_entries + report.num_verdicts:
+        return f"{path}: there is nothing in it: it was never filled, or what it held was lost."
     if not report.findings:
         return f"{path}: {read}; all are intact."
     lines = [_describe_finding(finding) for finding in report.findings[:_MOST_FINDINGS]]

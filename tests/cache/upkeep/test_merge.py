@@ -505,7 +505,7 @@ def test_a_merge_that_was_killed_goes_on_to_the_same_end(tmp_path: Path, folds: 
     with LMDBCache(tmp_path / "into") as into:
         fill(into, range(3), time_ms=7)
     source = tmp_path / "into" / "shard-a" if folds else tmp_path / "source"
-    with LMDBCache(source) as cache:
+    with LMDBCache(tmp_path / "into").open_shard("shard-a") if folds else LMDBCache(source) as cache:
         fill(cache, range(2, 32), filters=[BOX], time_ms=5)
     shutil.copytree(tmp_path / "into", tmp_path / "copy")
     with other_process(merge_slowly, tmp_path / "into", None if folds else source) as (connection, process):
