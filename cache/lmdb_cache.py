@@ -46,7 +46,8 @@ class LMDBCache:
             then its shards.
         map_size_bytes: Room that the file has at first. It grows by itself, up to the disk's.
         codec: How images are stored: `"raw"` and `"zstd"` give back the very pixels, `"jpeg"` and `"jpeg-444"` change
-            them. None: as the cache does already, and a new one by `"zstd"`. `docs/cache-format.md` says what it costs.
+            them, and a network can tell such images from real ones. None: as the cache does already, and a new one by
+            `"zstd"`. `docs/cache-format.md` says what each costs.
         readonly: Refuse to write; the folder may then lie on read-only media.
         on_corrupt: What a broken record does: `"error"` raises, `"regenerate"` warns and counts as missing, so that it
             is generated again and replaced.
@@ -108,6 +109,9 @@ class LMDBCache:
             CacheVersionError: A newer version of synthloader wrote them.
         """
         check_key(key)
+        entry: object = self._shards.main.look_up(ENTRIES, key, _decode_or_copy)
+        if entry is not None and type(entry) is not bytes:
+            return entry  # type: ignore[return-value]  # Nearly always, and there is nothing to look for elsewhere.
         broken: CacheCorruptError | None = None
         for lease in self._look_through():
             entry = lease.look_up(ENTRIES, key, _decode_or_copy)

@@ -193,8 +193,10 @@ def is_intact(data: bytes | memoryview, /) -> bool:
     """Whether these are the bytes of a record of any version, as they were written."""
     if len(data) < _HEAD.size:
         return False
+    digest = xxh3_64(data[:8])
+    digest.update(data[_HEAD.size :])
     magic, *_, checksum = _HEAD.unpack_from(data)
-    return bool(magic == _MAGIC and _compute_checksum(data[:8], [data[_HEAD.size :]]) == checksum)
+    return bool(magic == _MAGIC and digest.intdigest() == checksum)
 
 
 def _assemble(kind: int, tree: dict[str, Any], writer: TreeWriter) -> bytes:
@@ -228,22 +230,23 @@ def take_apart(
         CacheVersionError: A newer version of synthloader wrote them.
     """
     data = memoryview(data)
-    what = f"Reading {name}"
     if len(data) < _HEAD.size + _COUNTS.size:
-        raise CacheCorruptError(what, reason=f"{len(data)} bytes are too few for a record", hint=_AGAIN)
+        raise CacheCorruptError(f"Reading {name}", reason=f"{len(data)} bytes are too few for a record", hint=_AGAIN)
     magic, version, kind, flags, _, _ = _HEAD.unpack_from(data)
     if magic != _MAGIC:
-        raise CacheCorruptError(what, reason=f"it begins with {magic!r}, not with {_MAGIC!r}", hint=_AGAIN)
+        raise CacheCorruptError(f"Reading {name}", reason=f"it begins with {magic!r}, not with {_MAGIC!r}", hint=_AGAIN)
     if checks_bytes and not is_intact(data):
-        raise CacheCorruptError(what, reason="its bytes do not match its checksum", hint=_AGAIN)
+        raise CacheCorruptError(f"Reading {name}", reason="its bytes do not match its checksum", hint=_AGAIN)
     if version > RECORD_VERSION:
         reason = f"it has format {version}, and this version of synthloader reads formats up to {RECORD_VERSION}"
-        raise CacheVersionError(what, reason=reason, hint=_UPDATE)
+        raise CacheVersionError(f"Reading {name}", reason=reason, hint=_UPDATE)
     if kind not in (_SAMPLE, _REJECTED, _VERDICT):
         reason = f"it is of kind {kind} ({KIND_NAMES.get(kind, 'unknown')}), which this version does not read"
-        raise CacheVersionError(what, reason=reason, hint=_UPDATE)
+        raise CacheVersionError(f"Reading {name}", reason=reason, hint=_UPDATE)
     if flags:
-        raise CacheVersionError(what, reason=f"it has flags {flags:#x}, which this version does not know", hint=_UPDATE)
+        raise CacheVersionError(
+            f"Reading {name}", reason=f"it has flags {flags:#x}, which this version does not know", hint=_UPDATE
+        )
     try:
         length, num_blobs = _COUNTS.unpack_from(data, _HEAD.size)
         start = _HEAD.size + _COUNTS.size + 8 * num_blobs
