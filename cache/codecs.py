@@ -7,10 +7,10 @@
 | `jpeg` | changed | baseline JPEG, quality 95, chroma at half the height and width (4:2:0) |
 | `jpeg-444` | changed | baseline JPEG, quality 95, chroma at full size (4:4:4) |
 
-Both lossy codecs leave a signature: a small network tells copies by `jpeg` from their originals with an AUC of 0.97 to
-1.00 where the originals had no such pass themselves, and copies by `jpeg-444` in every case measured (0.94 to 1.00), also
-after resizing and flipping. Mixed with real images, generated ones are then known by it. `raw` and `zstd` stay at chance
-(`python -m benchmarks.codec_signature`).
+Both lossy codecs leave a signature: a small network tells copies by `jpeg` from their originals with an AUC of 0.97
+to 1.00 where the originals had no such pass themselves, and copies by `jpeg-444` in every case measured (0.94 to
+1.00), also after resizing and flipping. Mixed with real images, generated ones are then known by it. `raw` and `zstd`
+stay at chance (`python -m benchmarks.codec_signature`).
 
 Images whose three channels are equal are stored as one channel by all but `raw`. The JPEG library takes no sides of
 more than 65500 pixels: such images are stored by `zstd`.
