@@ -17,6 +17,7 @@ from synthloader.generated import GeneratedDataset
 from synthloader.mixed import MixedDataset
 from synthloader.protocols import Rejected
 from synthloader.store import Puts, Store
+from tests.cache.processes import other_process, receive
 from tests.scenes import RejectBy, ScenesDataset, Shade, describe, keep_items
 
 
@@ -104,6 +105,27 @@ def test_workers_write_to_shards_and_serve_what_the_codec_gives_back(
     assert run(8, 0) == missed
     assert [folder for folder in (tmp_path / "cache").iterdir() if folder.is_dir()] == shards
     assert len(cache) == 8
+    cache.close()
+
+
+def hold(connection: Any, folder: Path) -> None:
+    with LMDBCache(folder) as cache:
+        cache.put(b"key", Rejected())
+        connection.send("held")
+        connection.recv()
+
+
+def test_where_another_process_fills_the_cache_a_shard_takes_what_is_made(tmp_path: Path) -> None:
+    with other_process(hold, tmp_path / "cache") as (connection, _):
+        assert receive(connection) == "held"
+        cache = LMDBCache(tmp_path / "cache")
+        generated = make(cache)
+        first = [describe(generated[index]) for index in range(3)]
+        assert len(cache) == 4
+        assert generated.make(0, 0).hits == 1
+        assert [describe(generated[index]) for index in range(3)] == first
+        assert len([folder for folder in (tmp_path / "cache").iterdir() if folder.is_dir()]) == 1
+        connection.send("done")
     cache.close()
 
 
