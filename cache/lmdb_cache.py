@@ -109,9 +109,6 @@ class LMDBCache:
             CacheVersionError: A newer version of synthloader wrote them.
         """
         check_key(key)
-        entry: object = self._shards.main.look_up(ENTRIES, key, _decode_or_copy)
-        if entry is not None and type(entry) is not bytes:
-            return entry  # type: ignore[return-value]  # Nearly always, and there is nothing to look for elsewhere.
         broken: CacheCorruptError | None = None
         for lease in self._look_through():
             entry = lease.look_up(ENTRIES, key, _decode_or_copy)

@@ -163,6 +163,8 @@ def _read_target(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> Tar
         case "semantic_mask":
             mask = reader.read(node["mask"]).astype(np.int32)
             mask.flags.writeable = not reader.view
+            if mask.shape != size_hw:
+                raise ValueError(f"a mask of {mask.shape} pixels on an image of {size_hw}")
             return SemanticMask(mask, reader.read(node["ignore_index"]))
         case "instances":
             return _read_instances(reader, node, size_hw)
@@ -179,6 +181,8 @@ def _read_instances(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> 
         "crowd": reader.read_flat("|b1", node["crowd"]),
         "attributes": attributes,
     }
+    if not _lie_inside(values["boxes"], size_hw):
+        raise ValueError("a box is none, or lies outside of its image")
     count = len(values["class_ids"])
     is_plain = (
         values["keypoints"] is None
@@ -189,8 +193,6 @@ def _read_instances(reader: TreeReader, node: Any, size_hw: tuple[int, int]) -> 
         return Instances(**values)
     if any(type(column) is not np.ndarray or column.shape[:1] != (count,) for column in attributes.values()):
         return Instances(**values)
-    if not _lie_inside(values["boxes"], size_hw):
-        raise ValueError("a box is none, or lies outside of its image")
     return _put_together(Instances, values)
 
 

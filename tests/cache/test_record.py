@@ -353,6 +353,25 @@ def test_forged_values_are_refused(node: Any) -> None:
         decode_entry(join(node if isinstance(node, bytes) else tree, [*blobs, b""]))
 
 
+def test_a_forged_mask_of_another_size_than_the_image_is_refused() -> None:
+    tree, blobs = split(encode_entry(Sample(np.zeros((4, 6, 3), np.uint8), SemanticMask(np.zeros((4, 6), np.int32)))))
+    tree["target"]["mask"]["a"][1] = [6, 4]
+    with pytest.raises(CacheCorruptError, match="a mask of"):
+        decode_entry(join(tree, blobs))
+
+
+def test_a_forged_box_outside_of_the_image_is_refused_beside_keypoints_too() -> None:
+    entry = make_sample()
+    assert isinstance(entry.target, Instances)
+    assert entry.target.keypoints is not None
+    tree, blobs = split(encode_entry(entry))
+    position = tree["target"]["boxes"]
+    forged = np.frombuffer(blobs[position], "<f4").copy()
+    forged[2] = 1000
+    with pytest.raises(CacheCorruptError, match="lies outside of its image"):
+        decode_entry(join(tree, [*blobs[:position], forged.tobytes(), *blobs[position + 1 :]]))
+
+
 def test_a_forged_number_of_masks_is_refused() -> None:
     many = make_sample()
     assert isinstance(many.target, Instances)
