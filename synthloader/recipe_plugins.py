@@ -15,7 +15,9 @@ from synthloader.registry import find_plugin, list_plugins
 
 __all__ = ["PATH_OPTIONS", "build", "read_filters", "read_generator", "read_options", "resolve_path"]
 
-PATH_OPTIONS = frozenset({"annotations", "file", "files", "folder", "images", "path", "references", "root"})
+PATH_OPTIONS = frozenset(
+    {"annotations", "data", "file", "files", "folder", "images", "labels", "masks", "path", "references", "root"}
+)
 """Options of plug-ins by these names hold paths, or lists of paths, relative to the recipe."""
 
 

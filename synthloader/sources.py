@@ -42,8 +42,9 @@ class ItemFacts(NamedTuple):
 class Source(Sequence[Sample]):
     """The samples of a dataset, decoded when asked for, with names, stamps, sizes and classes.
 
-    Facts are found by the shape of the dataset: COCO records (`coco`, `ids`, `root`), lists of files (`samples`,
-    `images`), `targets`, `get_height_and_width`; through `Subset` and `ConcatDataset` too.
+    Facts are found by the shape of the dataset: its own `read_facts(index) -> ItemFacts`, COCO records (`coco`, `ids`,
+    `root`), lists of files (`samples`, `images`), `targets`, `get_height_and_width`; through `Subset` and
+    `ConcatDataset` too.
 
     Args:
         dataset: Any map-style dataset.
@@ -318,8 +319,11 @@ def _read_nothing(item: Any) -> list[int]:
 
 
 def _read_facts(base: Any, at: int) -> ItemFacts:
-    read = _read_coco if hasattr(base, "coco") and hasattr(base, "ids") else _read_files
-    facts = read(base, at)
+    told = getattr(base, "read_facts", None)
+    if told is not None:
+        facts: ItemFacts = told(at)
+    else:
+        facts = (_read_coco if hasattr(base, "coco") and hasattr(base, "ids") else _read_files)(base, at)
     if hasattr(base, "get_height_and_width"):
         height, width = base.get_height_and_width(at)
         facts = facts._replace(size_hw=(int(height), int(width)))

@@ -25,9 +25,9 @@ import yaml
 from synthloader.checks import reject
 from synthloader.exports.folder import ExportFolder
 from synthloader.exports.pixels import encode_image, find_suffix
-from synthloader.exports.polygons import trace_outline
 from synthloader.exports.target_kinds import list_formats, require_classes, require_target
 from synthloader.exports.writer import ExportOptions, LeftOutError
+from synthloader.polygons import NoOutlineError, trace_outline
 from synthloader.sample import Sample
 from synthloader.targets import Instances
 
@@ -123,7 +123,10 @@ class YoloSegmentWriter(_YoloWriter):
                 f"Formats for objects without masks: {list_formats(Instances, but=[self.format])}.",
             )
         height, width = size_hw
-        return [(trace_outline(mask) / [width, height]).ravel() for mask in target.masks]
+        try:
+            return [(trace_outline(mask) / [width, height]).ravel() for mask in target.masks]
+        except NoOutlineError as error:
+            raise LeftOutError(str(error)) from error
 
 
 def _write_numbers(numbers: np.ndarray, num_digits: int) -> str:

@@ -18,7 +18,7 @@ from tests.repo.sources import FOLDERS, ROOT, Module, read_modules, write_tree
 # The same table is drawn in CONTRIBUTING.md. A new module or folder of the library is entered here and there.
 LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
     (("errors", "checks"),),
-    (("lazy", "targets", "sample", "seeds", "keys", "permutation", "class_table", "epoch_index"),),
+    (("lazy", "targets", "sample", "seeds", "keys", "permutation", "class_table", "epoch_index", "polygons"),),
     (("protocols", "plans", "layout", "registry", "tally"),),
     (("generators", "conditions"), ("filters", "features"), ("cache",), ("measures",)),
     (
@@ -34,6 +34,7 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
             "batches",
             "precompute",
             "progress",
+            "stream",
         ),
     ),
     (

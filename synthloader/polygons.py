@@ -5,12 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from synthloader.exports.writer import LeftOutError
-
-__all__ = ["trace_outline"]
+__all__ = ["NoOutlineError", "trace_outline"]
 
 MARGIN = 0.01
 """Pixels by which the polygon lies inside the outer edges of the mask's pixels."""
+
+
+class NoOutlineError(ValueError):
+    """One polygon cannot say what the mask says; the message is the reason in a few words."""
 
 
 def trace_outline(mask: np.ndarray, /) -> np.ndarray:
@@ -35,7 +37,7 @@ def trace_outline(mask: np.ndarray, /) -> np.ndarray:
         (K, 2) float64, x and y in pixels, K at least 4.
 
     Raises:
-        LeftOutError: The mask is empty, has holes or several parts, or is not drawn again exactly.
+        NoOutlineError: The mask is empty, has holes or several parts, or is not drawn again exactly.
 
     Example:
         >>> mask = np.zeros((4, 6), bool)
@@ -45,7 +47,7 @@ def trace_outline(mask: np.ndarray, /) -> np.ndarray:
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
-        raise LeftOutError("object without visible pixels")
+        raise NoOutlineError("object without visible pixels")
     corner_xy = np.array([columns[0], rows[0]])
     crop = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].view(np.uint8)
     # On a grid of half pixels the left and the right edge of a pixel are different points of the contour.
@@ -53,13 +55,13 @@ def trace_outline(mask: np.ndarray, /) -> np.ndarray:
         crop.repeat(2, axis=0).repeat(2, axis=1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
     )
     if (hierarchy.reshape(-1, 4)[:, 3] != -1).any():
-        raise LeftOutError("object with holes")
+        raise NoOutlineError("object with holes")
     if len(contours) > 1:
-        raise LeftOutError("object in several parts")
+        raise NoOutlineError("object in several parts")
     halves = _keep_corners(contours[0].reshape(-1, 2))
     outline: np.ndarray = corner_xy + halves // 2 + np.where(halves % 2 == 0, MARGIN, 1 - MARGIN)
     if not _is_drawn_again(outline, mask, corner_xy, crop):
-        raise LeftOutError("object whose outline does not draw it again")
+        raise NoOutlineError("object whose outline does not draw it again")
     return outline
 
 
