@@ -8,7 +8,7 @@ import numpy as np
 
 from synthloader.checks import reject
 
-__all__ = ["BOX_FORMATS", "find_box_format", "find_same_boxes", "from_xyxy", "read_boxes"]
+__all__ = ["BOX_FORMATS", "find_box_format", "find_same_boxes", "from_xyxy", "read_boxes", "to_xyxy"]
 
 BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "xyxy_normalized", "xywh_normalized", "cxcywh_normalized")
 """`xywh` has the corner first, `cxcywh` the centre; `_normalized` ones are divided by the image's width and height."""
@@ -16,8 +16,7 @@ BOX_FORMATS = ("xyxy", "xywh", "cxcywh", "xyxy_normalized", "xywh_normalized", "
 ROUNDING_TOLERANCE = 1.0
 """Pixels by which a box may stick out: rounded annotations, and conventions that count pixels from 1."""
 
-_DROP = "adapter=DetectionAdapter(bad_boxes='drop'), which clips boxes to the image and drops those without area"
-
+_DROP = "(bad_boxes='drop'), which clips boxes to the image and drops those without area"
 
 _OF_TENSORS = {"XYXY": "xyxy", "XYWH": "xywh", "CXCYWH": "cxcywh"}
 
@@ -42,6 +41,7 @@ def read_boxes(
     name_row: Callable[[int], str],
     name: str,
     may_be_stated: bool = True,
+    adapter: str = "DetectionAdapter",
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Boxes inside the image, and which of them count.
 
@@ -53,6 +53,7 @@ def read_boxes(
         name_row: Gives the name of a row in messages.
         name: The name of all boxes in messages.
         may_be_stated: Whether messages may propose to state another format.
+        adapter: Whose option `bad_boxes` messages propose.
 
     Returns:
         (N, 4) float32, zeros where a box is to be dropped; and (N,) bool, the rows to keep, None for all.
@@ -64,7 +65,7 @@ def read_boxes(
         return np.zeros((0, 4), np.float32), None
     may_be_normalized = native.dtype.kind == "f" and not box_format.endswith("_normalized") and max(size_hw) > 2
     native = native.astype(np.float64)
-    raw = _to_xyxy(native, box_format, size_hw)
+    raw = to_xyxy(native, box_format, size_hw)
     boxes = _clip(raw, size_hw)
     with np.errstate(invalid="ignore"):
         has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
@@ -85,7 +86,8 @@ def read_boxes(
         boxes[~has_area] = 0
         return boxes, has_area
     row = int(np.flatnonzero(~good)[0])
-    _reject_row(native[row], raw[row], box_format, size_hw, name_row(row), may_be_stated)
+    fix = f"Correct the annotation, or pass adapter={adapter}{_DROP}."
+    _reject_row(native[row], raw[row], box_format, size_hw, name_row(row), fix, may_be_stated)
     return boxes, None
 
 
@@ -93,7 +95,7 @@ def find_same_boxes(
     boxes: np.ndarray, native: np.ndarray, /, *, box_format: str, size_hw: tuple[int, int]
 ) -> np.ndarray:
     """(N,) bool, which native boxes say the same as `boxes` on an image of this size, and so can be given back."""
-    raw = _to_xyxy(native, box_format, size_hw)
+    raw = to_xyxy(native, box_format, size_hw)
     with np.errstate(invalid="ignore"):
         same: np.ndarray = (_clip(raw, size_hw) == boxes).all(axis=1) & _is_near(raw, size_hw)
     return same
@@ -110,7 +112,8 @@ def from_xyxy(boxes: np.ndarray, box_format: str, /, *, size_hw: tuple[int, int]
     return native / _scale(size_hw) if normalized else native
 
 
-def _to_xyxy(native: np.ndarray, box_format: str, size_hw: tuple[int, int]) -> np.ndarray:
+def to_xyxy(native: np.ndarray, box_format: str, size_hw: tuple[int, int], /) -> np.ndarray:
+    """(N, 4) float64 boxes of a native format as xyxy in pixels, neither checked nor clipped."""
     kind, _, normalized = box_format.partition("_")
     boxes = native * _scale(size_hw) if normalized else native
     if kind == "xyxy":
@@ -137,10 +140,15 @@ def _is_near(raw: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
 
 
 def _reject_row(
-    native: np.ndarray, raw: np.ndarray, box_format: str, size_hw: tuple[int, int], name: str, may_be_stated: bool
+    native: np.ndarray,
+    raw: np.ndarray,
+    box_format: str,
+    size_hw: tuple[int, int],
+    name: str,
+    fix: str,
+    may_be_stated: bool,
 ) -> None:
     value = native.tolist()
-    fix = f"Correct the annotation, or pass {_DROP}."
     stated = " If the boxes have another format, state it: DetectionAdapter(boxes='xywh'), or 'cxcywh', or 'xyxy'."
     if not np.isfinite(raw).all():
         reject(name, "be finite", value, fix)

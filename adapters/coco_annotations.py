@@ -15,7 +15,7 @@ from synthloader.adapters.boxes import find_same_boxes, from_xyxy, read_boxes
 from synthloader.adapters.fields import dump_json, load_json
 from synthloader.adapters.rows import read_rows
 from synthloader.adapters.segmentations import decode_masks, encode_mask, has_segmentation, hash_masks
-from synthloader.adapters.target_dicts import NATIVE_MASKS
+from synthloader.adapters.target_rows import NATIVE_MASKS
 from synthloader.checks import reject
 from synthloader.targets import Instances
 

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from synthloader.adapters.boxes import BOX_FORMATS
 from synthloader.adapters.coco_annotations import UNKNOWN_IMAGE_ID, read_annotations, write_annotations
 from synthloader.adapters.fields import pack, unpack
 from synthloader.adapters.images import is_image, read_image, write_image
+from synthloader.adapters.places import find_place_field
 from synthloader.adapters.rows import has_rows
 from synthloader.adapters.target_dicts import (
     KNOWN_FIELDS,
     TargetOptions,
     find_instance_fields,
+    find_renumbering,
+    find_template,
     read_target,
     write_target,
 )
+from synthloader.adapters.target_rows import CLASS_FIELDS, find_class_field
 from synthloader.checks import check_choice, check_type, reject
 from synthloader.keys import make_fingerprint
+from synthloader.lifting import find_base, read_bare
 from synthloader.registry import describe_item, register_adapter
 from synthloader.sample import Sample
 from synthloader.targets import Instances
@@ -28,7 +34,7 @@ __all__ = ["DetectionAdapter"]
 DetectionItem: TypeAlias = Any
 """`(image, target)`, as a tuple or a list."""
 
-_VERSION = 1
+_VERSION = 2
 
 
 class DetectionAdapter:
@@ -37,7 +43,9 @@ class DetectionAdapter:
     Three shapes of items are known by their form, whatever the dataset's class:
 
     * `(image, {"boxes", "labels", ...})`: boxes (N, 4), labels (N,) and, where there are any, masks (N, H, W),
-      keypoints (N, K, 3), area, iscrowd, image_id, sizes and fields of your own; tensors, tv_tensors, arrays or lists;
+      keypoints (N, K, 3) or (N, K, 2), area, iscrowd, image_id, sizes and fields of your own; tensors, tv_tensors,
+      arrays or lists. Masks without boxes, boxes or masks without labels, and the other fields of
+      `wrap_dataset_for_transforms_v2` (`bbox`, `segmentation`, `category_id`, VOC's `annotation`) are fine too;
     * `(image, [annotation, ...])`: `torchvision.datasets.CocoDetection`;
     * `(image, {"image_id", "annotations"})`: torchvision's references and DETR, before their own conversion.
 
@@ -47,8 +55,12 @@ class DetectionAdapter:
 
     Fields that have a row per instance follow the instances; `area` and COCO's `bbox` and `segmentation` are those of
     the annotation while box and mask are unchanged, and computed anew when not; sizes are those of the image served;
-    everything else comes back as it was. Masks of COCO items are there for an image when each of its annotations that
-    is no crowd has a segmentation.
+    everything else comes back as it was. A map of the image, or boxes and points under a name that is not known here,
+    come back while no instance changed, and are refused when one did. Masks of COCO items are there for an image when
+    each of its annotations that is no crowd has a segmentation.
+
+    Class ids are taken as they are: torchvision's detectors keep 0 for the background, and do not say so when a label
+    is 0. Where the items do not tell the classes (`knows_classes` is False) they are 0 inside, and never written.
 
     Arrays of the samples may be views of the item's memory, and are read-only then.
 
@@ -83,6 +95,7 @@ class DetectionAdapter:
                     reject("instance_fields", "name fields of your own", field, "This one always has a row per box.")
             instance_fields = tuple(sorted(set(instance_fields)))
         self.instance_fields = instance_fields
+        self.knows_classes = True
         self._options = TargetOptions(boxes=boxes, drop_bad=bad_boxes == "drop", instance_fields=instance_fields)
 
     @property
@@ -108,17 +121,28 @@ class DetectionAdapter:
         targets = [item[1] for item in items]
         if all(map(_is_annotation_list, targets)) or all(map(_has_annotations, targets)):
             return cls(instance_fields=())
-        if not all(map(_is_target_dict, targets)) or not any("boxes" in target for target in targets):
+        if not all(map(_is_target_dict, targets)):
             return None
+        if not any(map(_has_places, targets)):
+            annotated = _find_annotated(dataset)
+            if annotated is None or not _is_pair(annotated) or not _has_places(annotated[1]):
+                return None
+            items = [*items, annotated]
         stated = getattr(dataset, "instance_fields", None)
-        return cls(instance_fields=stated) if isinstance(stated, list | tuple) else cls().complete(items)
+        return cls(instance_fields=stated if isinstance(stated, list | tuple) else None).complete(items)
 
     def complete(self, items: Sequence[Any], /) -> DetectionAdapter:
         """A copy that knows what was left open, recognised on a few untransformed items."""
-        if self.instance_fields is not None:
+        if self._options.template:
             return self
-        fields = find_instance_fields([item[1] for item in items if _is_target_dict(item[1])])
-        return DetectionAdapter(boxes=self.boxes, bad_boxes=self.bad_boxes, instance_fields=fields)
+        targets = [item[1] for item in items if _is_pair(item) and _is_target_dict(item[1])]
+        fields = self.instance_fields if self.instance_fields is not None else find_instance_fields(targets)
+        made = DetectionAdapter(boxes=self.boxes, bad_boxes=self.bad_boxes, instance_fields=fields)
+        with_places = [target for target in targets if _has_places(target)]
+        template = find_template(with_places, instance_fields=fields)
+        made._options = replace(made._options, template=template, renumbers=find_renumbering(with_places))
+        made.knows_classes = not with_places or any(find_class_field(target) for target in with_places)
+        return made
 
     def to_sample(self, item: DetectionItem, /, *, index: int) -> Sample:
         """The sample of one untransformed item.
@@ -138,9 +162,9 @@ class DetectionAdapter:
             form["image_id"] = _find_image_id(native, None)
             return Sample(pixels, target, fields={"target": {}, "form": form})
         if not isinstance(native, Mapping):
-            wanted = "be a dict with 'boxes' and 'labels', or a list of annotations"
+            wanted = "be a dict with 'boxes' or 'masks', or a list of annotations"
             reject(f"{name}[1]", wanted, native, error=TypeError)
-        if "annotations" in native and "boxes" not in native:
+        if "annotations" in native and find_place_field(native) is None:
             target = self._read_annotations(native["annotations"], size_hw, f"{name}[1]['annotations']")
             rest = {field: pack(value) for field, value in native.items() if field != "annotations"}
             image_id = _find_image_id(native["annotations"], native.get("image_id"))
@@ -162,7 +186,7 @@ class DetectionAdapter:
         target: Any
         if isinstance(like[1], list):
             target = self._write_annotations(sample)
-        elif "annotations" in like[1] and "boxes" not in like[1]:
+        elif "annotations" in like[1] and find_place_field(like[1]) is None:
             rest = sample.fields.get("target", {})
             names = sample.fields.get("form", {}).get("names", ("image_id", "annotations"))
             target = {field: unpack(rest[field]) if field in rest else None for field in names}
@@ -172,13 +196,13 @@ class DetectionAdapter:
         return [image, target] if isinstance(like, list) else (image, target)
 
     def read_class_ids(self, item: DetectionItem, /) -> list[int]:
-        """The classes of a native item, one for each object."""
+        """The classes of a native item, one for each object; empty where items do not tell them."""
         target = item[1]
-        if isinstance(target, Mapping) and "boxes" not in target:
+        if isinstance(target, Mapping) and find_place_field(target) is None:
             target = target.get("annotations", [])
         if isinstance(target, list):
             return [int(annotation["category_id"]) for annotation in target]
-        labels = target.get("labels", [])
+        labels: Any = next((target[field] for field in CLASS_FIELDS if field in target), [])
         return [int(label) for label in (labels.tolist() if hasattr(labels, "tolist") else labels)]
 
     def __repr__(self) -> str:
@@ -224,9 +248,31 @@ def _find_image_id(annotations: list[dict[str, Any]], stated: Any) -> int | str:
 
 
 def _is_target_dict(target: Any) -> bool:
-    """Whether it is a target with boxes, or one of an image without objects, of which wrappers leave only the id."""
+    """Whether it is a target with boxes or masks, or what wrappers leave of one of an image without objects."""
     if not isinstance(target, Mapping) or not all(isinstance(field, str) for field in target):
         return False
-    if "boxes" in target or "labels" in target:
-        return all(has_rows(target.get(field)) for field in ("boxes", "labels"))
-    return "image_id" in target and "annotations" not in target
+    if _has_places(target):
+        return all(has_rows(target[field]) for field in CLASS_FIELDS if field in target)
+    return "image_id" in target and not {"annotations", *CLASS_FIELDS} & set(target)
+
+
+def _has_places(target: Mapping[str, Any]) -> bool:
+    """Whether a target dict says where its objects are, in a way that can be told from something else."""
+    field = find_place_field(target)
+    if field == "masks":
+        return isinstance(target["masks"], list) or getattr(target["masks"], "ndim", 0) == 3
+    if field in ("bbox", "segmentation") and "category_id" not in target:
+        return field == "segmentation" or "image_id" in target
+    return field is not None and has_rows(target[field])
+
+
+def _find_annotated(dataset: Any) -> Any:
+    """The first untransformed item of a COCO dataset that has annotations; None where that cannot be told."""
+    for index in range(len(dataset) if hasattr(dataset, "__len__") else 0):
+        base, at, _ = find_base(dataset, index)
+        records = getattr(getattr(base, "coco", None), "imgToAnns", None)
+        if records is None or not hasattr(base, "ids"):
+            return None
+        if records.get(base.ids[at]):
+            return read_bare(dataset, index)
+    return None

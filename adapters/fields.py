@@ -16,10 +16,20 @@ import torch
 
 from synthloader.checks import reject
 
-__all__ = ["describe_array", "dump_json", "load_json", "make_array", "pack", "read_array", "read_column", "unpack"]
+__all__ = [
+    "JSON_ROW",
+    "describe_array",
+    "dump_json",
+    "load_json",
+    "make_array",
+    "pack",
+    "read_array",
+    "read_column",
+    "unpack",
+]
 
 _TENSORS = ("Tensor", "Image", "Mask", "Video", "BoundingBoxes", "KeyPoints")
-_JSON = "json:"
+JSON_ROW = "json:"
 """Begins the rows of a column of strings that stand for something else than a string."""
 
 
@@ -113,13 +123,13 @@ def make_array(array: np.ndarray, form: str, /, *, size_hw: tuple[int, int]) -> 
     Args:
         array: The values.
         form: From `describe_array`.
-        size_hw: Size of the image, which bounding boxes of torchvision carry with them.
+        size_hw: Size of the image, which bounding boxes and key points of torchvision carry with them.
     """
     kind, *rest = form.split()
     if kind in ("list", "tuple"):
         rows = array.tolist()
         if array.dtype.kind == "U":
-            rows = [load_json(row[len(_JSON) :]) if row.startswith(_JSON) else row for row in rows]
+            rows = [load_json(row[len(JSON_ROW) :]) if row.startswith(JSON_ROW) else row for row in rows]
         return rows if kind == "list" else tuple(rows)
     if kind == "ndarray":
         return _cast(array, np.dtype(rest[0])) if rest[0] not in "US" else array.astype(rest[0])
@@ -131,6 +141,9 @@ def make_array(array: np.ndarray, form: str, /, *, size_hw: tuple[int, int]) -> 
         return tensor
     from torchvision import tv_tensors  # type: ignore[import-untyped, unused-ignore]
 
+    if kind == "KeyPoints":
+        make_points: Any = tv_tensors.KeyPoints  # since torchvision 0.23, and so is the form
+        return make_points(tensor, canvas_size=size_hw)
     if kind != "BoundingBoxes":
         return tensor.as_subclass(getattr(tv_tensors, kind))
     make_boxes: Any = tv_tensors.BoundingBoxes
@@ -171,10 +184,10 @@ def read_column(value: Any, /, *, name: str) -> np.ndarray:
     if len(kinds) == 1 and kinds <= {bool, int, float, str}:
         array = np.array(value)
         is_text = array.dtype.kind == "U" and array.tolist() == list(value)  # Arrays lose zeros at the end of a text.
-        if array.dtype.kind in "bif" or (is_text and not any(row.startswith(_JSON) for row in value)):
+        if array.dtype.kind in "bif" or (is_text and not any(row.startswith(JSON_ROW) for row in value)):
             return array
     try:
-        return np.array([_JSON + dump_json(row) for row in value], np.str_)
+        return np.array([JSON_ROW + dump_json(row) for row in value], np.str_)
     except TypeError:
         reject(
             name,

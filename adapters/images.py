@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import torch
 
 from synthloader.checks import reject
@@ -20,6 +21,10 @@ __all__ = ["is_image", "read_image", "write_image"]
 _TWO_WAYS_OUT = (
     "Hand the normalisation over with transforms=, which is applied after mixing, or pass adapter=, an object that "
     "undoes and repeats it."
+)
+_NOT_8_BIT = (
+    "Convert it to 8 bit in the dataset: how its range is mapped to 0..255 is your choice, and convert('RGB') would "
+    "clip it."
 )
 _HALF_A_LEVEL = 0.5 / 255
 
@@ -49,13 +54,19 @@ def read_image(image: Any, /, *, name: str) -> tuple[np.ndarray, str]:
     """
     if isinstance(image, PIL.Image.Image):
         if image.mode not in ("RGB", "L"):
-            reject(f"the mode of {name}", "be 'RGB' or 'L'", image.mode, "Let the dataset return image.convert('RGB').")
+            is_deep = image.mode.startswith(("I", "F"))
+            reject(
+                f"the mode of {name}",
+                "be 'RGB' or 'L'",
+                image.mode,
+                _NOT_8_BIT if is_deep else "Let the dataset return image.convert('RGB').",
+            )
         pixels = np.asarray(image)
         axes = "HW3" if image.mode == "RGB" else "HW"
     elif isinstance(image, torch.Tensor):
         plain = image.detach().as_subclass(torch.Tensor).cpu()
         if plain.ndim not in (2, 3) or (plain.ndim == 3 and plain.shape[0] not in (1, 3)):
-            reject(name, "have shape (3, H, W), (1, H, W) or (H, W)", image)
+            reject(name, "have shape (3, H, W), (1, H, W) or (H, W)", image, _find_shape_remedy(plain.shape))
         axes = "HW" if plain.ndim == 2 else f"HW{plain.shape[0]}"
         pixels = _to_8_bit((plain.float() if plain.is_floating_point() else plain).numpy(), name)
         if axes == "HW3":
@@ -63,7 +74,7 @@ def read_image(image: Any, /, *, name: str) -> tuple[np.ndarray, str]:
             pixels = last if last.flags.c_contiguous else cv2.merge([pixels[0], pixels[1], pixels[2]])
     elif isinstance(image, np.ndarray):
         if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
-            reject(name, "have shape (H, W, 3), (H, W, 1) or (H, W)", image)
+            reject(name, "have shape (H, W, 3), (H, W, 1) or (H, W)", image, _find_shape_remedy(image.shape[::-1]))
         axes = "HW" if image.ndim == 2 else f"HW{image.shape[2]}"
         pixels = _to_8_bit(image, name)
     else:
@@ -88,16 +99,20 @@ def write_image(pixels: np.ndarray, /, *, like: Any, axes: str | None) -> Any:
         axes: Axes of the source's image as `read_image` gave them; None: those of `like`.
     """
     axes = axes or _find_axes(like)
+    is_split = axes == "HW3" and isinstance(like, torch.Tensor) and like.is_contiguous()
     if axes != "HW3":
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    elif not pixels.flags.writeable:
+    elif not pixels.flags.writeable and not is_split:  # Splitting copies anyway.
         pixels = pixels.copy()
     if isinstance(like, PIL.Image.Image):
-        return PIL.Image.fromarray(pixels)
+        image = PIL.Image.fromarray(pixels)
+        if not isinstance(like, PIL.ImageFile.ImageFile):
+            image.__class__ = type(like)  # somebody's own class of images: fastai's transforms go by it
+        return image
     if isinstance(like, np.ndarray):
         shaped = pixels[..., None] if axes == "HW1" else pixels
         return shaped if like.dtype == np.uint8 else _to_floats(shaped, like.dtype)
-    if axes == "HW3" and like.is_contiguous():
+    if is_split:
         planes = np.empty((3, *pixels.shape[:2]), np.uint8)
         cv2.split(pixels, [planes[0], planes[1], planes[2]])
         pixels = planes
@@ -133,6 +148,11 @@ def _to_floats(pixels: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """Levels in 0..1, the same that torchvision's `ToTensor` gives."""
     floats: np.ndarray = np.divide(pixels, 255, dtype=np.promote_types(dtype, np.float32))
     return floats.astype(dtype, copy=False)
+
+
+def _find_shape_remedy(shape: tuple[int, ...]) -> str:
+    """What to do about an image of this shape, channels first."""
+    return "Leave the alpha channel out in the dataset." if len(shape) == 3 and shape[0] in (2, 4) else ""
 
 
 def _find_axes(image: Any) -> str:

@@ -10,7 +10,7 @@ import torch
 from synthloader.adapters.fields import read_array
 from synthloader.checks import reject
 
-__all__ = ["has_rows", "read_masks", "read_rows", "read_whole_numbers"]
+__all__ = ["count_rows", "has_rows", "read_masks", "read_rows", "read_whole_numbers"]
 
 _FIX = "Correct the annotation."
 
@@ -20,6 +20,13 @@ def has_rows(value: Any, /) -> bool:
     if isinstance(value, torch.Tensor | np.ndarray):
         return value.ndim > 0
     return isinstance(value, list | tuple)
+
+
+def count_rows(value: Any, /) -> int:
+    """Rows of a value that `has_rows`. One without any number has none, whatever its shape: (0,), (1, 0), (0, 4)."""
+    if isinstance(value, torch.Tensor):
+        return len(value) if value.numel() else 0
+    return len(value) if not isinstance(value, np.ndarray) or value.size else 0
 
 
 def read_rows(value: Any, /, *, name: str, num_rows: int, row_shape: tuple[int | None, ...]) -> np.ndarray:

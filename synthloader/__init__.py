@@ -37,6 +37,7 @@ from synthloader.precompute import precompute
 from synthloader.protocols import Adapter, Cache, Filter, Generator, Pool, Verdict
 from synthloader.recipe import load_recipe
 from synthloader.sample import Origin, Sample
+from synthloader.stream import MixedStream, mix_stream
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __version__ = _version("synthloader")
@@ -70,6 +71,7 @@ __all__ = [
     "MissingExtraError",
     "MixedBatchSampler",
     "MixedDataset",
+    "MixedStream",
     "NothingToGenerate",
     "OneOf",
     "Only",
@@ -85,6 +87,7 @@ __all__ = [
     "Target",
     "Verdict",
     "load_recipe",
+    "mix_stream",
     "open_cache",
     "precompute",
 ]

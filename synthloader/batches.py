@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from torch.utils.data import BatchSampler, Sampler, SequentialSampler
+import torch
+import torch.distributed
+from torch.utils.data import BatchSampler, DistributedSampler, Sampler, SequentialSampler
 
 from synthloader.checks import check_count, check_int, reject
 from synthloader.epoch_index import EpochIndex
+from synthloader.lifting import preserve_random_state
 from synthloader.mixed import MixedDataset
 from synthloader.permutation import get_permutation
 from synthloader.seeds import hash_numbers
 
 __all__ = ["EpochSampler", "MixedBatchSampler"]
+
+
+_UNDER_SUBSET = "Samplers over a Subset of a mix use EpochSampler(sampler, mix)."
+_FROM_LIGHTNING = (
+    "Lightning makes the batch sampler anew with a sampler of its own, and cannot where the loader is not made in "
+    "train_dataloader(): make it there, or pass num_replicas= and rank=, and Trainer(use_distributed_sampler=False)."
+)
 
 
 class _EpochClock:
@@ -51,6 +62,17 @@ class _EpochClock:
         self._told = self.epoch
 
 
+class _EpochEar(SequentialSampler):
+    """What stands in `batch_sampler.sampler`: Lightning and Accelerate tell the epoch there, and nowhere else."""
+
+    def __init__(self, train: MixedDataset, clock: _EpochClock) -> None:
+        super().__init__(train)
+        self._clock = clock
+
+    def set_epoch(self, epoch: int) -> None:
+        self._clock.set_epoch(epoch)
+
+
 class MixedBatchSampler(BatchSampler):
     """Batches that all hold the mix's ratio, to within one item.
 
@@ -73,6 +95,8 @@ class MixedBatchSampler(BatchSampler):
         rank: This process's rank; given together with `num_replicas`. Ranks get equal steps by repeating a few items,
             as `DistributedSampler` does; the report counts these apart.
         seed: Seed of the order.
+        sampler: A sampler of which only `num_replicas` and `rank` are taken, where these are not given themselves:
+            Lightning passes its `DistributedSampler` here when it makes the loader of a `train_dataloader()` anew.
 
     Example:
         >>> import torch
@@ -94,10 +118,14 @@ class MixedBatchSampler(BatchSampler):
         num_replicas: int | None = None,
         rank: int | None = None,
         seed: int = 0,
+        sampler: Any = None,
     ) -> None:
         _check_mix(train)
         batch_size = check_count("batch_size", batch_size)
-        super().__init__(SequentialSampler(train), batch_size, bool(drop_last))
+        self._clock = _EpochClock(train)
+        super().__init__(_EpochEar(train, self._clock), batch_size, bool(drop_last))
+        if num_replicas is None and rank is None and isinstance(sampler, DistributedSampler):
+            num_replicas, rank = sampler.num_replicas, sampler.rank
         if (num_replicas is None) != (rank is None):
             reject("rank", "be given together with num_replicas", rank, "Leave both out for global batches.")
         self.num_replicas = 1 if num_replicas is None else check_count("num_replicas", num_replicas)
@@ -107,7 +135,6 @@ class MixedBatchSampler(BatchSampler):
         self.train = train
         self.shuffle = bool(shuffle)
         self.seed = check_int("seed", seed)
-        self._clock = _EpochClock(train)
 
     @property
     def epoch(self) -> int:
@@ -174,7 +201,9 @@ class MixedBatchSampler(BatchSampler):
 class EpochSampler(Sampler[int]):
     """Any sampler over a mix, with indices that carry the epoch, and the dataset told.
 
-    Every pass is the next epoch, unless one was set, on this sampler or by `train.set_epoch`.
+    Every pass is the next epoch, unless one was set, on this sampler or by `train.set_epoch`. In a distributed run, a
+    random sampler without a generator of its own gets one, keyed by the mix's seed and the epoch: all ranks must draw
+    the same order where Accelerate or Lightning divides it among them.
 
     Args:
         sampler: Gives indices of `train`: `RandomSampler(train)`, `DistributedSampler(train)`, a list.
@@ -220,7 +249,7 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """One pass: the next epoch."""
-        return _IndexIterator(self.sampler, self._clock)
+        return _IndexIterator(self.sampler, self._clock, seed=self.train.seed)
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch of the running pass, and the inner sampler's state where it has one."""
@@ -266,15 +295,18 @@ class _BatchIterator(Iterator[list[int]]):
 class _IndexIterator(Iterator[int]):
     """A pass over an inner sampler, each index with its epoch; begins like `_BatchIterator`."""
 
-    def __init__(self, sampler: Any, clock: _EpochClock) -> None:
+    def __init__(self, sampler: Any, clock: _EpochClock, *, seed: int) -> None:
         self._sampler = sampler
         self._clock = clock
+        self._seed = seed
         self._inner: Any = None
         self._epoch = -1
         self._yielded = 0
+        self._random: torch.Tensor | None = None
 
     def __next__(self) -> int:
         if self._inner is None:
+            self._random = self._read_random()
             self._begin(self._clock.start())
         inner: Any = self._inner
         index = next(inner)
@@ -283,26 +315,55 @@ class _IndexIterator(Iterator[int]):
 
     def state_dict(self) -> dict[str, Any]:
         inner = self._inner.state_dict() if hasattr(self._inner, "state_dict") else None
-        return {"epoch": self._epoch, "yielded": self._yielded, "inner": inner}
+        return {"epoch": self._epoch, "yielded": self._yielded, "inner": inner, "random": self._random}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if int(state["epoch"]) < 0:
             return  # saved before the first index
         self._clock.resume(int(state["epoch"]))
-        self._begin(int(state["epoch"]))
-        inner: Any = self._inner
-        if state["inner"] is not None and hasattr(inner, "load_state_dict"):
-            inner.load_state_dict(state["inner"])
-        else:
-            for _ in range(int(state["yielded"])):
-                next(inner)
+        self._random = state.get("random")
+        own = self._own_generator()
+        if self._random is not None and own is not None:
+            own.set_state(self._random)
+        with preserve_random_state():
+            if self._random is not None and own is None:
+                torch.set_rng_state(self._random)
+            self._begin(int(state["epoch"]))
+            inner: Any = self._inner
+            if state["inner"] is not None and hasattr(inner, "load_state_dict"):
+                inner.load_state_dict(state["inner"])
+            else:
+                for _ in range(int(state["yielded"])):
+                    next(inner)
         self._yielded = int(state["yielded"])
 
     def _begin(self, epoch: int) -> None:
         self._epoch = epoch
         if hasattr(self._sampler, "set_epoch"):
             self._sampler.set_epoch(epoch)
-        self._inner = iter(self._sampler)
+        sampler = self._sampler
+        if self._own_generator() is None and hasattr(sampler, "generator") and _count_ranks() > 1:
+            sampler = copy.copy(sampler)
+            sampler.generator = torch.Generator()
+            sampler.generator.manual_seed(hash_numbers(self._seed, epoch, 0xE5))
+        self._inner = iter(sampler)
+
+    def _own_generator(self) -> torch.Generator | None:
+        generator = getattr(self._sampler, "generator", None)
+        return generator if isinstance(generator, torch.Generator) else None
+
+    def _read_random(self) -> torch.Tensor | None:
+        """The random state from which the inner sampler is about to draw its order, so that a resume finds it again."""
+        if not hasattr(self._sampler, "generator"):
+            return None
+        own = self._own_generator()
+        return torch.get_rng_state() if own is None else own.get_state()
+
+
+def _count_ranks() -> int:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size()
+    return 1
 
 
 def _check_mix(train: object) -> None:
@@ -311,6 +372,6 @@ def _check_mix(train: object) -> None:
             "train",
             "be a MixedDataset",
             train,
-            "Samplers over a Subset of a mix use EpochSampler(sampler, mix).",
+            _FROM_LIGHTNING if isinstance(train, Sampler) else _UNDER_SUBSET,
             error=TypeError,
         )

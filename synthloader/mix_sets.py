@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from synthloader.checks import check_type, reject
 from synthloader.errors import LabelContractError
-from synthloader.generated import GeneratedDataset
+from synthloader.forked_workers import explain_cuda_error, is_forked_worker, make_cuda_error, needs_cuda
+from synthloader.generated import GeneratedDataset, Outcome
+from synthloader.item_forms import find_difference
 from synthloader.layout import Draw, SetShape
-from synthloader.lifting import find_base
+from synthloader.lifting import find_base, preserve_random_state
+from synthloader.row_tables import apply_batch_transform
 from synthloader.sample import Origin
 from synthloader.sources import Source
 
-__all__ = ["GeneratedSet", "PlainSet", "Served", "find_source", "keep_together", "make_sets", "refuse_mix"]
+__all__ = [
+    "GeneratedSet",
+    "PlainSet",
+    "Served",
+    "check_classes",
+    "find_source",
+    "keep_together",
+    "make_sets",
+    "refuse_mix",
+    "transform_together",
+]
 
 
 @dataclass
 class Served:
-    """What a set gives for one position: an item, or why there is none."""
+    """What a set gives for one position: an item, or why there is none; `is_bare`: its transform is still to come."""
 
     item: Any = None
     is_generated: bool = False
@@ -31,6 +44,7 @@ class Served:
     source_reads: int = 0
     rejections: list[tuple[str, str]] = field(default_factory=list)
     judged: list[tuple[str, bool]] = field(default_factory=list)
+    is_bare: bool = False
 
 
 class GeneratedSet:
@@ -56,9 +70,20 @@ class GeneratedSet:
             find_classes=source.find_classes,
         )
 
-    def serve(self, draw: Draw, index: int) -> Served:
-        """Make what the position carries."""
-        outcome = self.dataset.make(draw.source, draw.variant or 0, target_class=draw.target_class, index=index)
+    def check(self) -> None:
+        """Refuse a generator that does not keep the sources' targets, where these are known without a random draw."""
+        sample, generator = self.source.peek_sample(), self.dataset.given_generator
+        if sample is None or sample.target is None or type(sample.target) in generator.keeps:
+            return
+        kind, kept = type(sample.target).__name__, ", ".join(sorted(kind.__name__ for kind in generator.keeps))
+        raise LabelContractError(
+            f"{type(generator).__name__} does not keep {kind} true, which item 0 ({self.source.name(0)}) has. It keeps "
+            f"{kept or 'nothing'}: use a generator that keeps {kind}, or another dataset."
+        )
+
+    def serve(self, draw: Draw, index: int, *, bare: bool = False) -> Served:
+        """Make what the position carries; `bare`: without the transforms of the real dataset."""
+        outcome = self._make(draw, index)
         served = Served(
             hits=outcome.hits,
             misses=outcome.misses,
@@ -76,18 +101,22 @@ class GeneratedSet:
             )
         place = draw.source if self.own else index % len(self.real)
         item = self.real.adapter.from_sample(sample, like=self.real.like)
-        served.item = self.real.transform(place, item)
+        served.item, served.is_bare = (item if bare else self.real.transform(place, item)), bare
         served.class_ids = self.real.read_class_ids(item)
         served.is_generated, served.origin = True, sample.origin
         return served
 
-    def restrict(self, real: Any) -> GeneratedDataset:
-        """The same generator and cache over fewer sources."""
+    def follow(self, change: Callable[[Any], Any], real: Any, *, keeps_form: bool) -> GeneratedDataset:
+        """The set of a mix whose real dataset was changed; `keeps_form`: its untransformed items stay as they were."""
+        return self.restrict(real, keeps_form=keeps_form) if self.own else self.dataset
+
+    def restrict(self, real: Any, *, keeps_form: bool = True) -> GeneratedDataset:
+        """The same generator and cache over other sources: fewer, or the same with other transforms."""
         made = self.dataset
         return GeneratedDataset(
             real,
             made.given_generator,
-            adapter=made.adapter,
+            adapter=made.adapter if keeps_form else made.source.given_adapter,
             filters=made.filters,
             cache=made.cache,
             variants=made.variants,
@@ -98,16 +127,30 @@ class GeneratedSet:
             license=made.license,
         )
 
+    def _make(self, draw: Draw, index: int) -> Outcome:
+        made = self.dataset
+        if made.cache is None and is_forked_worker() and needs_cuda(made.given_generator):
+            raise make_cuda_error(made.given_generator)
+        try:
+            return made.make(draw.source, draw.variant or 0, target_class=draw.target_class, index=index)
+        except RuntimeError as error:
+            clearer = explain_cuda_error(made.given_generator, error)
+            if clearer is None:
+                raise
+            raise clearer from error
+
 
 class PlainSet:
     """Any dataset with the real one's items: a rendered set, an older export. Each item is served as it is."""
 
     own = False
 
-    def __init__(self, name: str, dataset: Any) -> None:
+    def __init__(self, name: str, dataset: Any, real: Source) -> None:
         self.name = name
         self.dataset = dataset
         self.source = Source(dataset, look=False)
+        self.real = real
+        self._is_checked = False
 
     def shape(self) -> SetShape:
         """What a plan must know of it."""
@@ -121,11 +164,35 @@ class PlainSet:
             find_classes=source.find_classes,
         )
 
-    def serve(self, draw: Draw, index: int) -> Served:
-        """Read what the position carries."""
+    def check(self) -> None:
+        """Refuse items of another form than the real ones, where both are known without a random draw."""
+        mine, theirs = self.real.peek(), self.source.peek()
+        if mine is not None and theirs is not None:
+            self._compare([mine], [theirs])
+
+    def serve(self, draw: Draw, index: int, *, bare: bool = False) -> Served:
+        """Read what the position carries; its own transforms are applied in any case."""
         item = self.dataset[draw.source]
+        if not self._is_checked:
+            with preserve_random_state():
+                real = [self.real.dataset[place] for place in self.real.probes]
+            self._compare(real, [item])
         origin = Origin(source=self.source.name(draw.source), fingerprint=type(self.dataset).__name__)
         return Served(item=item, is_generated=True, origin=origin, class_ids=self.source.read_class_ids(item))
+
+    def _compare(self, real: list[Any], others: list[Any]) -> None:
+        difference = find_difference(real, others)
+        if difference is not None:
+            raise LabelContractError(
+                f"the generated set {self.name!r} cannot stand beside the real items: its {difference}. Give "
+                f"{type(self.dataset).__name__} items of the form of {type(self.real.dataset).__name__}, transforms "
+                f"included, or make samples from it by a generator: GeneratedDataset(...)."
+            )
+        self._is_checked = True
+
+    def follow(self, change: Callable[[Any], Any], real: Any, *, keeps_form: bool) -> Any:
+        """The set with the same change as the real dataset: its items are served as they come."""
+        return change(self.dataset)
 
     def restrict(self, real: Any) -> Any:
         """A foreign set cannot be split by the real one's sources."""
@@ -153,10 +220,40 @@ def make_sets(source: Source, generated: Any) -> list[GeneratedSet | PlainSet]:
         if isinstance(part, GeneratedDataset):
             sets.append(GeneratedSet(name, part, source))
         elif hasattr(part, "__getitem__") and hasattr(part, "__len__"):
-            sets.append(PlainSet(name, part))
+            sets.append(PlainSet(name, part, source))
         else:
             reject("generated", "be a GeneratedDataset, a map-style dataset, or several by name", part, error=TypeError)
     return sets
+
+
+def check_classes(real: Source, sets: Iterable[GeneratedSet | PlainSet], /) -> None:
+    """Refuse a set that gives the same class another number.
+
+    Raises:
+        LabelContractError: The tables of classes contradict each other.
+    """
+    foreign = [part for part in sets if not part.own]
+    mine = real.classes or {} if foreign else {}
+    names = {class_id: name for name, class_id in mine.items()}
+    for part in foreign:
+        for name, class_id in (part.source.classes or {}).items():
+            if names.get(class_id, name) != name and name not in mine:
+                raise LabelContractError(
+                    f"class {class_id} is {names[class_id]!r} in the real dataset and {name!r} in the generated "
+                    f"set {part.name!r}. Give both one table of classes, or renumber one of them."
+                )
+            if mine.get(name, class_id) != class_id:
+                raise LabelContractError(
+                    f"class {name!r} is {mine[name]} in the real dataset and {class_id} in the generated set "
+                    f"{part.name!r}. Give both one table of classes, or renumber one of them."
+                )
+
+
+def transform_together(table: Any, batch: Iterable[Served], /) -> None:
+    """Apply the transform of a table of rows to all bare rows of a batch at once."""
+    bare = [served for served in batch if served.is_bare]
+    for served, item in zip(bare, apply_batch_transform(table, [served.item for served in bare]), strict=True):
+        served.item, served.is_bare = item, False
 
 
 @contextmanager

@@ -14,10 +14,21 @@ from torch.utils.data import Dataset, Sampler, Subset, get_worker_info
 
 from synthloader.checks import check_choice, check_int, check_number, check_type, reject
 from synthloader.epoch_index import EpochIndex
-from synthloader.errors import LabelContractError, ShortfallError
+from synthloader.errors import ShortfallError
+from synthloader.item_forms import add_field, check_takes_fields
 from synthloader.layout import Draw, PlanContext
+from synthloader.lifting import find_batch_table, read_several
 from synthloader.mix_report import MixReport, build_report
-from synthloader.mix_sets import Served, find_source, keep_together, make_sets, refuse_mix
+from synthloader.mix_sets import (
+    Served,
+    check_classes,
+    find_source,
+    keep_together,
+    make_sets,
+    refuse_mix,
+    transform_together,
+)
+from synthloader.pass_through import find_attribute, set_transform_of
 from synthloader.plans import Add, Plan
 from synthloader.sample import Origin
 from synthloader.tally import Tally
@@ -25,8 +36,7 @@ from synthloader.tally import Tally
 __all__ = ["MixedDataset"]
 
 _MOST_REPEATS = 16
-_CLASS_LEVEL = {"classes", "categories", "class_names", "names"}
-_DERIVING = {"select", "shuffle", "map", "filter", "train_test_split", "with_transform", "set_transform"}
+_TRANSFORMS = ("transform", "target_transform")
 
 
 class MixedDataset(Dataset[Any]):
@@ -106,7 +116,12 @@ class MixedDataset(Dataset[Any]):
             class_to_idx=self.source.classes if isinstance(plan, Plan) and not isinstance(plan, Add) else None,
         )
         self._layout = self.plan.bind(context)
-        self._check_classes()
+        check_classes(self.source, self.sets)
+        if self._layout.count_generated(0):
+            for part in self.sets:
+                part.check()
+        if self.transforms is None and (mark is not None or weight is not None):
+            check_takes_fields(self.source)
         self._say_shortfalls()
         self._tally = Tally()
         self._length = self._layout.length
@@ -130,23 +145,21 @@ class MixedDataset(Dataset[Any]):
         at, epoch = self._resolve(index)
         draw = self._layout.draw(epoch, at)
         if draw is None:
-            item, is_generated = self.real[at], False
-            class_ids = self.source.read_class_ids(item)
-        else:
-            item, is_generated, class_ids = self._serve(draw, epoch, at)
-        if self.transforms is not None:
-            item = self.transforms(*item) if isinstance(item, tuple) else self.transforms(item)
-        if self.mark is not None:
-            item = _add_field(item, self.mark, torch.tensor(is_generated))
-        if self.weight is not None:
-            item = _add_field(item, "weight", torch.tensor(self.weight if is_generated else 1.0))
-        self._count(index, epoch, is_generated, class_ids)
-        return item
+            return self._finish(self.real[at], None, index, epoch)
+        served = self._serve(draw, epoch, at)
+        return self._finish(served.item, served, index, epoch)
 
     def __getitems__(self, indices: Sequence[Any]) -> list[Any]:
-        """Several items at once, as loaders ask for them; what is generated is kept in one commit."""
+        """Several items at once, as loaders ask for them; what is generated is kept in one commit.
+
+        Where the wrapped dataset reads several at once itself, it is asked for the real ones so, and a transform of
+        whole batches gets real and generated items in one batch.
+        """
+        self._tally.note_batch(len(indices))
         with keep_together(self.sets):
-            return [self[index] for index in indices]
+            if not callable(getattr(self.real, "__getitems__", None)):
+                return [self[index] for index in indices]
+            return self._read_together(indices)
 
     def is_generated(self, index: Any, /) -> bool:
         """Whether the plan has a generated item at `index` of the current epoch."""
@@ -256,24 +269,14 @@ class MixedDataset(Dataset[Any]):
         """The wrapped dataset's attributes, unless they would lie about the mix."""
         if name.startswith("_") or "real" not in self.__dict__ or "_length" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        if name == "get_height_and_width":
-            if any(part.source.sizes_hw is None for part in (self, *self.sets)):
-                raise AttributeError("sizes of the items are not known without decoding them")
-            return self._find_size
-        value = getattr(self.real, name)
-        if name in _DERIVING and callable(value):
-            raise AttributeError(
-                f"{name} of the wrapped {type(self.real).__name__} would give a dataset without the generated items. "
-                f"Call it before mixing: MixedDataset(real.{name}(...), ...)."
-            )
-        if self._serves_own_indices() or name in _CLASS_LEVEL or not _has_rows(value, len(self.real)):
-            return value
-        if name == "targets" and all(part.source.labels is not None for part in (self, *self.sets)):
-            return self._find_targets()
-        raise AttributeError(
-            f"{name} has one entry for each of the {len(self.real)} real items, and this mix has {self._length} items. "
-            f"Read it from the wrapped dataset: train.real.{name}."
-        )
+        return find_attribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; a transform that the mix itself has no use for is the wrapped dataset's."""
+        if name in _TRANSFORMS:
+            set_transform_of(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     # ---- inside
 
@@ -290,16 +293,48 @@ class MixedDataset(Dataset[Any]):
             raise IndexError(f"index {int(index)} is out of range for {length} items")
         return at, epoch
 
-    def _serve(self, draw: Draw, epoch: int, at: int) -> tuple[Any, bool, list[int]]:
-        served = self._find_served(draw, epoch, at, count=True)
-        if served.is_generated:
-            return served.item, True, served.class_ids
-        part = self.sets[draw.set_index]
-        place = draw.source if part.own else self._layout.find_real_source(epoch, at)
-        item = self.real[place]
-        return item, False, self.source.read_class_ids(item)
+    def _read_together(self, indices: Sequence[Any]) -> list[Any]:
+        """`self[index]` for each, the real ones read together, and all transformed as the wrapped dataset does it."""
+        places = [self._resolve(index) for index in indices]
+        draws = [self._layout.draw(epoch, at) for at, epoch in places]
+        real = [at for (at, _), draw in zip(places, draws, strict=True) if draw is None]
+        table = find_batch_table(self.real) if len(real) < len(places) else None
+        read = iter(read_several(self.real, real, table))
+        batch = [
+            Served(next(read), is_bare=table is not None)
+            if draw is None
+            else self._serve(draw, epoch, at, bare=table is not None)
+            for (at, epoch), draw in zip(places, draws, strict=True)
+        ]
+        if table is not None:
+            transform_together(table, batch)
+        return [
+            self._finish(served.item, served, index, epoch)
+            for served, index, (_, epoch) in zip(batch, indices, places, strict=True)
+        ]
 
-    def _find_served(self, draw: Draw, epoch: int, at: int, *, count: bool = False) -> Served:
+    def _finish(self, item: Any, served: Served | None, index: Any, epoch: int) -> Any:
+        """What is done to every item, real or generated, after the wrapped dataset's own transforms."""
+        is_generated = served is not None and served.is_generated
+        class_ids = served.class_ids if served is not None and is_generated else self.source.read_class_ids(item)
+        if self.transforms is not None:
+            item = self.transforms(*item) if isinstance(item, tuple) else self.transforms(item)
+        if self.mark is not None:
+            item = add_field(item, "mark", self.mark, torch.tensor(is_generated))
+        if self.weight is not None:
+            item = add_field(item, "weight", "weight", torch.tensor(self.weight if is_generated else 1.0))
+        self._count(index, epoch, is_generated, class_ids)
+        return item
+
+    def _serve(self, draw: Draw, epoch: int, at: int, *, bare: bool = False) -> Served:
+        """What a generated position gets: a generated item, or a real one in its place; `bare`: not yet transformed."""
+        served = self._find_served(draw, epoch, at, count=True, bare=bare)
+        if not served.is_generated:
+            place = draw.source if self.sets[draw.set_index].own else self._layout.find_real_source(epoch, at)
+            served.item, served.is_bare = (self.source.read(place) if bare else self.real[place]), bare
+        return served
+
+    def _find_served(self, draw: Draw, epoch: int, at: int, *, count: bool = False, bare: bool = False) -> Served:
         """The first candidate that is accepted: the position's own, then, with `repeat`, those that follow."""
         name = self.sets[draw.set_index].name
         add = self._tally.add if count else _ignore
@@ -310,7 +345,7 @@ class MixedDataset(Dataset[Any]):
                 reasons.append("no variant left")
                 continue
             part = self.sets[candidate.set_index]
-            served = part.serve(candidate, at)
+            served = part.serve(candidate, at, bare=bare)
             self._count_outcome(part.name, served, add)
             if served.is_generated:
                 add(f"set/{name}/generated")
@@ -366,7 +401,7 @@ class MixedDataset(Dataset[Any]):
         epoch = self.epoch
         if self._repeated or get_worker_info() is not None or not self._layout.count_generated(epoch):
             return
-        if self._tally.count_fetched(epoch) + at_least > self._share():
+        if self._tally.count_fetched(epoch) > (self._share() if not at_least else self._count_share() - 1):
             self._repeated.add(epoch)
             warnings.warn(
                 f"More items of epoch {epoch} were fetched than it has: the same generated items are served again. Add "
@@ -377,7 +412,11 @@ class MixedDataset(Dataset[Any]):
             )
 
     def _share(self) -> int:
-        """How many positions of an epoch this rank fetches."""
+        """How many positions of an epoch this rank fetches at most: one batch may be padding, or a look beforehand."""
+        return self._count_share() + self._tally.largest_batch
+
+    def _count_share(self) -> int:
+        """How many positions of an epoch are this rank's."""
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return -(-self._length // torch.distributed.get_world_size())
         return self._length
@@ -386,48 +425,6 @@ class MixedDataset(Dataset[Any]):
         """Whether `len` was asked by a torch sampler that begins to iterate: a new pass over the dataset."""
         frame = sys._getframe(2)
         return frame.f_code.co_name == "__iter__" and isinstance(frame.f_locals.get("self"), Sampler)
-
-    def _find_size(self, index: Any, /) -> tuple[int, int]:
-        """Height and width of an item without decoding it."""
-        at, epoch = self._resolve(index)
-        draw = self._layout.draw(epoch, at)
-        source, place = (self.source, at) if draw is None else (self.sets[draw.set_index].source, draw.source)
-        sizes = source.sizes_hw
-        if sizes is None:
-            raise AttributeError("sizes of the items are not known without decoding them")
-        return int(sizes[place, 0]), int(sizes[place, 1])
-
-    def _find_targets(self) -> list[int]:
-        targets = []
-        for at in range(self._length):
-            draw = self._layout.draw(self.epoch, at)
-            labels = self.source.labels if draw is None else self.sets[draw.set_index].source.labels
-            targets.append(int(labels[at if draw is None else draw.source]))  # type: ignore[index]
-        return targets
-
-    def _serves_own_indices(self) -> bool:
-        """Whether index i is real item i or a version of it, in every epoch."""
-        return self._length == len(self.real)
-
-    def _check_classes(self) -> None:
-        """Refuse a set that gives the same class another number."""
-        if all(part.own for part in self.sets):
-            return
-        mine = self.source.classes or {}
-        names = {class_id: name for name, class_id in mine.items()}
-        for part in self.sets:
-            theirs = {} if part.own else part.source.classes or {}
-            for name, class_id in theirs.items():
-                if names.get(class_id, name) != name and name not in mine:
-                    raise LabelContractError(
-                        f"class {class_id} is {names[class_id]!r} in the real dataset and {name!r} in the generated "
-                        f"set {part.name!r}. Give both one table of classes, or renumber one of them."
-                    )
-                if mine.get(name, class_id) != class_id:
-                    raise LabelContractError(
-                        f"class {name!r} is {mine[name]} in the real dataset and {class_id} in the generated set "
-                        f"{part.name!r}. Give both one table of classes, or renumber one of them."
-                    )
 
     def _say_shortfalls(self) -> None:
         for short in self._layout.shortfalls:
@@ -438,7 +435,17 @@ class MixedDataset(Dataset[Any]):
 
     def _restrict(self, indices: list[int]) -> MixedDataset:
         real = Subset(self.real, indices)
-        generated = {part.name: part.restrict(real) for part in self.sets}
+        return self._make_again(real, {part.name: part.restrict(real) for part in self.sets})
+
+    def _change_real(self, change: Callable[[Any], Any], *, keeps_form: bool) -> MixedDataset:
+        """The same mix over a changed dataset: another transform, another format of its rows."""
+        real = change(self.real)
+        sets = {part.name: part.follow(change, real, keeps_form=keeps_form) for part in self.sets}
+        mix = self._make_again(real, sets)
+        mix._tally.epoch = self.epoch
+        return mix
+
+    def _make_again(self, real: Any, generated: Mapping[str, Any]) -> MixedDataset:
         return MixedDataset(
             real,
             generated,
@@ -449,20 +456,6 @@ class MixedDataset(Dataset[Any]):
             mark=self.mark,
             weight=self.weight,
         )
-
-
-def _add_field(item: Any, name: str, value: torch.Tensor) -> Any:
-    """A copy of the item with one more field in its dict; the wrapped dataset's own object is left alone."""
-    if isinstance(item, dict):
-        if name in item:
-            reject("mark" if value.dtype == torch.bool else "weight", "be a name that items do not use", name)
-        return {**item, name: value}
-    if isinstance(item, tuple) and item and isinstance(item[-1], dict):
-        return (*item[:-1], _add_field(item[-1], name, value))
-    raise TypeError(
-        f"mark and weight need items that are a dict or end in one, got {type(item).__name__}. "
-        f"Use train.is_generated(i)."
-    )
 
 
 def _to_int(index: Any) -> int:
@@ -476,15 +469,6 @@ def _to_int(index: Any) -> int:
         return int(index.__index__())
     except (AttributeError, TypeError):
         reject("index", "be an integer", index, error=TypeError)
-
-
-def _has_rows(value: Any, count: int) -> bool:
-    return (
-        not isinstance(value, str | bytes | Mapping)
-        and hasattr(value, "__len__")
-        and hasattr(value, "__getitem__")
-        and len(value) == count
-    )
 
 
 def _describe_shortfall(short: Any) -> str:

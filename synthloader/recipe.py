@@ -265,11 +265,12 @@ def _read_dataset(place: Place) -> Callable[[], Any]:
     leave_out = ("transforms", "transform", "target_transform")
     values = read_options(place, entries, plugin, leave_out=leave_out, besides=["format"])
     for option in sorted(PATH_OPTIONS & set(entries)):
-        path = values[option]
-        if isinstance(path, str) and "://" not in path and not os.path.exists(path):
-            given = entries[option]
-            meant = "" if given.value == path else f", which is {path}"
-            given.fail(f"{given.way} must exist, got {given.value!r}{meant}. Paths are relative to the recipe.")
+        given = entries[option]
+        told, paths = (given.value, values[option]) if given.is_list else ([given.value], [values[option]])
+        for value, path in zip(told, paths, strict=True):
+            if isinstance(path, str) and "://" not in path and not os.path.exists(path):
+                meant = "" if value == path else f", which is {path}"
+                given.fail(f"{given.way} must exist, got {value!r}{meant}. Paths are relative to the recipe.")
     return lambda: build(place, lambda: plugin(**values), options=entries)
 
 

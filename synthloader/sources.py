@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from synthloader.checks import reject
 from synthloader.class_table import ClassTable
-from synthloader.errors import note_error
+from synthloader.errors import LabelContractError, note_error
+from synthloader.item_facts import ItemFacts, read_class_table, read_facts, read_labels
 from synthloader.keys import StampBook, hash_content
-from synthloader.lifting import apply_transforms, find_base, is_plain_reader, preserve_random_state, read_bare
+from synthloader.lifting import (
+    apply_transforms,
+    find_base,
+    has_lifted_transforms,
+    is_plain_reader,
+    preserve_random_state,
+    read_bare,
+)
 from synthloader.protocols import AnyAdapter
 from synthloader.registry import find_adapter
+from synthloader.row_tables import is_row_table, make_row_stamp, read_row_class_ids
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 
@@ -29,22 +37,12 @@ _MOST_HEADERS = 50_000
 """Above this many files, sizes are not read from image headers: that would take minutes before the first item."""
 
 
-class ItemFacts(NamedTuple):
-    """What is known of one item without decoding it; None where it is not."""
-
-    name: str | None
-    file: str | None
-    annotation: Any
-    size_hw: tuple[int, int] | None
-    class_ids: list[int] | None
-
-
 class Source(Sequence[Sample]):
     """The samples of a dataset, decoded when asked for, with names, stamps, sizes and classes.
 
     Facts are found by the shape of the dataset: its own `read_facts(index) -> ItemFacts`, COCO records (`coco`, `ids`,
-    `root`), lists of files (`samples`, `images`), `targets`, `get_height_and_width`; through `Subset` and
-    `ConcatDataset` too.
+    `root`), lists of files (`samples`, `images`; timm's are its reader's), `targets`, `get_height_and_width`, the
+    features of a table of rows; through `Subset`, `ConcatDataset` and `wrap_dataset_for_transforms_v2` too.
 
     Args:
         dataset: Any map-style dataset.
@@ -79,6 +77,7 @@ class Source(Sequence[Sample]):
         self._like: Any = None
         self._has_like = False
         self._identity: str | None = None
+        self._row_stamps: dict[int, dict[int, str]] = {}
         self._reads_class_ids: Callable[[Any], list[int]] | None = None
         if look and self._adapter is None and len(dataset) and is_plain_reader(dataset):
             self._look()
@@ -100,6 +99,31 @@ class Source(Sequence[Sample]):
                 self._like = self.read(0)
             self._has_like = True
         return self._like
+
+    @property
+    def given_adapter(self) -> AnyAdapter | None:
+        """The adapter that the user passed."""
+        return self._given
+
+    def peek(self, *, image: bool = True) -> Any:
+        """The first item as it is served, where looking at it draws nothing at random; None elsewhere.
+
+        Args:
+            image: Whether the image is looked at too; else transforms of the image alone are no hindrance.
+        """
+        if not len(self) or not is_plain_reader(self.dataset):
+            return None
+        return None if has_lifted_transforms(self.dataset, image=image) else self.like
+
+    def peek_sample(self) -> Sample | None:
+        """The first sample under the same condition; None also where its annotation is wrong."""
+        if not len(self) or not is_plain_reader(self.dataset):
+            return None
+        with preserve_random_state():
+            try:
+                return self.adapter.to_sample(self.like, index=0)
+            except (OSError, TypeError, ValueError):
+                return None  # said with all its words when the item is asked for
 
     def __len__(self) -> int:
         """Number of items."""
@@ -139,18 +163,16 @@ class Source(Sequence[Sample]):
     def classes(self) -> dict[str, int] | None:
         """Class names to ids; None where the dataset has no table."""
         base, _, _ = find_base(self.dataset, 0) if len(self) else (self.dataset, 0, "")
-        table = getattr(base, "class_to_idx", None)
-        if not isinstance(table, Mapping):
-            records = getattr(getattr(base, "coco", None), "cats", {})
-            table = {record["name"]: class_id for class_id, record in records.items() if "name" in record}
-        if not table or not self._trusts_records:
-            return None
-        return {str(name): int(class_id) for name, class_id in table.items()}
+        table = read_class_table(base)
+        if not table:
+            numbered = getattr(self._adapter, "class_to_idx", None)  # as of an adapter that numbers names itself
+            return dict(numbered) if isinstance(numbered, Mapping) and numbered else None
+        return table if self._trusts_records else None
 
     def facts(self, index: int, /) -> ItemFacts:
         """What is known of an item without decoding it."""
         base, at, way = find_base(self.dataset, index)
-        found = _read_facts(base, at)
+        found = read_facts(base, at)
         return found._replace(name=way + (found.name if found.name is not None else str(at)))
 
     def name(self, index: int, /) -> str:
@@ -163,6 +185,9 @@ class Source(Sequence[Sample]):
         Raises:
             ValueError: The dataset names no files and no `version=` was given.
         """
+        base, at, _ = find_base(self.dataset, index)
+        if is_row_table(base):
+            return hash_content([self._stamp_row(base, at), self.version or ""]).hex()
         facts = self.facts(index)
         known = facts.file is not None and facts.annotation is not None
         if not known and self.version is None:
@@ -173,8 +198,16 @@ class Source(Sequence[Sample]):
                 "Pass version='...', and change it whenever the data does: nothing else tells that a cache is stale.",
             )
         file = self.stamps.stamp(facts.file) if facts.file is not None else ""
-        annotation = _encode_sorted(facts.annotation) if known else ""
+        told = self.stamps.stamp(facts.annotation) if isinstance(facts.annotation, Path) else facts.annotation
+        annotation = _encode_sorted(told) if known else ""
         return hash_content([file, annotation, self.version or ""]).hex()
+
+    def _stamp_row(self, table: Any, at: int) -> str:
+        """The stamp of a row, made once in a process: it costs a read of the whole row."""
+        known = self._row_stamps.setdefault(id(table), {})
+        if at not in known:
+            known[at] = make_row_stamp(table, at, self.stamps)
+        return known[at]
 
     @property
     def identity(self) -> str:
@@ -186,8 +219,20 @@ class Source(Sequence[Sample]):
         return self._identity
 
     def class_ids(self, index: int, /) -> np.ndarray:
-        """(N,) int64 class ids of the item's objects, without decoding the image where the dataset allows it."""
-        known = self.facts(index).class_ids
+        """(N,) int64 class ids of the item's objects, without decoding the image where the dataset allows it.
+
+        Raises:
+            LabelContractError: The items do not tell the classes of their objects.
+        """
+        if not self._knows_classes:
+            reject(
+                f"items of {type(self.dataset).__name__}",
+                "tell the classes of their objects, which this plan or generator asks for",
+                list(self.like[1]),
+                "Add their labels to the items (target_keys=).",
+                error=LabelContractError,
+            )
+        known = self._read_known_class_ids(index)
         if known is not None and self._trusts_records:
             return np.asarray(known, np.int64)
         target = self[index].target
@@ -222,7 +267,8 @@ class Source(Sequence[Sample]):
     def class_table(self) -> ClassTable:
         """Classes of all items; decodes every image where the annotations cannot be read otherwise."""
         with preserve_random_state():
-            return ClassTable([self.class_ids(index).tolist() for index in range(len(self))])
+            rows = self._read_column() if self._trusts_records else None
+            return ClassTable(rows or [self.class_ids(index).tolist() for index in range(len(self))])
 
     def size_hw(self, index: int, /) -> tuple[int, int] | None:
         """Height and width in pixels without decoding; None where they are not known."""
@@ -246,8 +292,7 @@ class Source(Sequence[Sample]):
     def labels(self) -> np.ndarray | None:
         """(S,) int64 the `targets` of a classification dataset; None elsewhere."""
         base, _, _ = find_base(self.dataset, 0) if len(self) else (self.dataset, 0, "")
-        targets = getattr(base, "targets", None)
-        if not _is_list_of_ints(targets, len(base) if hasattr(base, "__len__") else -1):
+        if read_labels(base) is None:
             return None
         known = [self.facts(index).class_ids for index in range(len(self))]
         return None if any(row is None or len(row) != 1 for row in known) else np.array(known, np.int64)[:, 0]
@@ -270,17 +315,45 @@ class Source(Sequence[Sample]):
         return groups
 
     @cached_property
+    def _knows_classes(self) -> bool:
+        """Whether the items tell classes: masks alone do not."""
+        try:
+            return bool(getattr(self.adapter, "knows_classes", True))
+        except TypeError:
+            return True  # no adapter knows the items; what needs one says so
+
+    @cached_property
     def _trusts_records(self) -> bool:
         """Whether the class ids of records are those of the items: a class of somebody's own may renumber them."""
-        if not len(self) or is_plain_reader(self.dataset):
+        is_table = bool(len(self)) and is_row_table(find_base(self.dataset, 0)[0])
+        if not len(self) or (is_plain_reader(self.dataset) and not is_table):
             return True
-        known = [(place, ids) for place in self._probes if (ids := self.facts(place).class_ids) is not None]
+        known = [(place, ids) for place in self.probes if (ids := self._read_known_class_ids(place)) is not None]
         read = getattr(self.adapter, "read_class_ids", _read_nothing) if known else _read_nothing
         with preserve_random_state():
             return all(set(read(self.read(place))) <= set(ids) for place, ids in known)
 
+    def _read_known_class_ids(self, index: int) -> list[int] | None:
+        """What annotations say, without decoding the image."""
+        base, at, _ = find_base(self.dataset, index)
+        if is_row_table(base):
+            rows = read_row_class_ids(base, [at])
+            return None if rows is None else rows[0]
+        return self.facts(index).class_ids
+
+    def _read_column(self) -> list[list[int]] | None:
+        """The class ids of all rows of a table, which costs much less than row after row."""
+        base, _, _ = find_base(self.dataset, 0) if len(self) else (None, 0, "")
+        if base is None or not is_row_table(base):
+            return None
+        places = [find_base(self.dataset, index) for index in range(len(self))]
+        if any(found is not base for found, _, _ in places):
+            return None
+        rows = read_row_class_ids(base)
+        return None if rows is None else [rows[at] for _, at, _ in places]
+
     @property
-    def _probes(self) -> list[int]:
+    def probes(self) -> list[int]:
         """A few places spread over the dataset, the first one included."""
         last = len(self.dataset) - 1
         return sorted({round(step * last / (_NUM_PROBES - 1)) for step in range(_NUM_PROBES)})
@@ -298,7 +371,7 @@ class Source(Sequence[Sample]):
         if not len(self.dataset):
             return
         with preserve_random_state():
-            items = [self.read(place) for place in self._probes]
+            items = [self.read(place) for place in self.probes]
             complete = getattr(self._given, "complete", None)
             self._adapter = complete(items) if complete is not None else find_adapter(self.dataset, items)
         self._like, self._has_like = items[0], True
@@ -311,81 +384,11 @@ class Source(Sequence[Sample]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the first item, which another process reads for itself."""
-        return {**self.__dict__, "_like": None, "_has_like": False, "_reads_class_ids": None}
+        return {**self.__dict__, "_like": None, "_has_like": False, "_reads_class_ids": None, "_row_stamps": {}}
 
 
 def _read_nothing(item: Any) -> list[int]:
     return []
-
-
-def _read_facts(base: Any, at: int) -> ItemFacts:
-    told = getattr(base, "read_facts", None)
-    if told is not None:
-        facts: ItemFacts = told(at)
-    else:
-        facts = (_read_coco if hasattr(base, "coco") and hasattr(base, "ids") else _read_files)(base, at)
-    if hasattr(base, "get_height_and_width"):
-        height, width = base.get_height_and_width(at)
-        facts = facts._replace(size_hw=(int(height), int(width)))
-    return facts
-
-
-def _read_coco(base: Any, at: int) -> ItemFacts:
-    image_id = base.ids[at]
-    record = base.coco.imgs[image_id]
-    annotations = base.coco.imgToAnns.get(image_id, [])
-    name = str(record["file_name"])
-    size = (int(record["height"]), int(record["width"])) if "height" in record and "width" in record else None
-    return ItemFacts(
-        name,
-        str(Path(getattr(base, "root", "")) / name),
-        [record, annotations],
-        size,
-        [int(annotation["category_id"]) for annotation in annotations if "category_id" in annotation],
-    )
-
-
-def _read_files(base: Any, at: int) -> ItemFacts:
-    """Facts of a dataset that lists its files as `samples` of (path, class), or as `images` beside `targets`."""
-    count = len(base) if hasattr(base, "__len__") else -1
-    root = getattr(base, "root", None)
-    samples: Any = getattr(base, "samples", None)
-    targets: Any = getattr(base, "targets", None)
-    label = [int(targets[at])] if _is_list_of_ints(targets, count) else None
-    if _is_sized(samples, count) and isinstance(samples[at], tuple | list) and isinstance(samples[at][0], str | Path):
-        file = str(samples[at][0])
-        return ItemFacts(_shorten(file, root), file, list(map(str, samples[at][1:])), None, label)
-    files: Any = getattr(base, "images", None)
-    if _is_sized(files, count) and isinstance(files[at], str | Path):
-        file = str(files[at])
-        beside = targets[at] if _is_sized(targets, count) else None
-        annotation: Any = None
-        if isinstance(beside, str | Path) and os.path.isfile(beside):
-            annotation = hash_content(Path(beside).read_bytes()).hex()
-        return ItemFacts(_shorten(file, root), file, annotation if label is None else label, None, label)
-    return ItemFacts(None, None, None, None, label)
-
-
-def _shorten(file: str, root: Any) -> str:
-    if isinstance(root, str | Path):
-        try:
-            return Path(file).resolve().relative_to(Path(root).resolve()).as_posix()
-        except ValueError:
-            pass
-    return Path(file).as_posix()
-
-
-def _is_sized(value: Any, count: int) -> bool:
-    return isinstance(value, list | tuple | np.ndarray) and len(value) == count
-
-
-def _is_list_of_ints(value: Any, count: int) -> bool:
-    if value is None or isinstance(value, str) or not hasattr(value, "__len__") or len(value) != count or not count:
-        return False
-    first = value[0]
-    return (isinstance(first, int | np.integer) and not isinstance(first, bool)) or (
-        getattr(first, "ndim", None) == 0 and not getattr(first, "is_floating_point", bool)()
-    )
 
 
 def _join_singles(groups: np.ndarray, counts: np.ndarray, sizes: np.ndarray, labels: np.ndarray) -> None:

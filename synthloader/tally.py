@@ -25,7 +25,7 @@ __all__ = ["Tally"]
 _NUM_ROWS = 65  # the main process and 64 others; further ones share rows, and may lose counts to each other
 _NUM_NAMES = 1024
 _NAME_BYTES = 256
-_OWNER, _FETCH_EPOCH, _FETCHED, _NUM_HEADS = 0, 1, 2, 3
+_OWNER, _FETCH_EPOCH, _FETCHED, _LARGEST_BATCH, _NUM_HEADS = 0, 1, 2, 3, 4
 _OTHER = "other"
 
 
@@ -82,6 +82,18 @@ class Tally:
             row[_FETCHED] = 0
         row[_FETCHED] += 1
         return row[_FETCHED]
+
+    def note_batch(self, size: int, /) -> None:
+        """Remember the largest batch that this process fetched: by so much may ranks pad an epoch."""
+        if self._pid != os.getpid():
+            self._claim_row()
+        if size > self._row[_LARGEST_BATCH]:
+            self._row[_LARGEST_BATCH] = size
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest batch that any process fetched; 0 where only single items were."""
+        return int(self._count_view[:, _LARGEST_BATCH].max())
 
     def count_fetched(self, epoch: int, /) -> int:
         """How many positions of this epoch were fetched, by all processes."""
@@ -165,7 +177,7 @@ class Tally:
             epoch = int(self._epoch[0])
             totals = np.zeros_like(rows)
             totals[0] = rows.sum(axis=0)
-            totals[0, :_NUM_HEADS] = 0, epoch, _sum_fetched(rows, epoch)
+            totals[0, :_NUM_HEADS] = 0, epoch, _sum_fetched(rows, epoch), rows[:, _LARGEST_BATCH].max()
             self._epoch, self._counts, self._names = map(_share, (self._epoch.numpy(), totals, self._names.numpy()))
         self._attach()
 

@@ -30,6 +30,17 @@ from synthloader.targets import ClassLabel, Instances
 from tests.scenes import RejectBy, ScenesDataset, Shade, describe, write_coco
 
 
+KNOWN = (
+    "DetectionAdapter",
+    "ClassificationAdapter",
+    "SemanticAdapter",
+    "DictAdapter",
+    "HuggingFaceAdapter",
+    "UnlabelledAdapter",
+    "VocAdapter",
+)
+
+
 class Counting(Shade):
     """Counts what it generates and, by the source's kind, what it was asked for."""
 
@@ -401,7 +412,7 @@ class TestBadInput:
             GeneratedDataset([{"picture": torch.zeros(3)}], Shade())[0]
         assert str(caught.value) == (
             "items of list must have a format that an adapter knows, got dict with 'picture'. Pass adapter=, an object "
-            "with to_sample and from_sample, or return items that one of these knows: DetectionAdapter."
+            f"with to_sample and from_sample, or return items that one of these knows: {', '.join(KNOWN)}."
         )
 
     def test_an_iterable_dataset(self) -> None:

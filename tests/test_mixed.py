@@ -335,6 +335,19 @@ class TestReport:
             list(loader)
         assert [str(warning.message) for warning in caught] == [REPEATED]
 
+    def test_a_look_at_items_before_the_first_epoch_is_no_second_pass(self) -> None:
+        train = make_mix()
+        train[0], train[len(train) - 1]
+        loader = DataLoader(train, 4, collate_fn=keep_items, generator=torch.Generator().manual_seed(0), shuffle=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for epoch in range(3):
+                train.set_epoch(epoch)
+                if epoch:
+                    next(iter(loader))
+                assert sum(len(batch) for batch in loader) == len(train)
+            assert train.report().repeated_epochs == ()
+
     def test_nothing_warns_where_set_epoch_is_called(self) -> None:
         train = make_mix()
         loader = DataLoader(

@@ -294,8 +294,16 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
             "version: 3",
             "line 17: version must be a str, got version=3. Write it in quotes.",
         ),
-        ("format: coco", "format: cocoo", "line 2: there is no format 'cocoo'. Did you mean 'coco'? Allowed: coco."),
-        ("  format: coco\n", "", "line 2: source needs the option 'format', one of: coco."),
+        (
+            "format: coco",
+            "format: cocoo",
+            "line 2: there is no format 'cocoo'. Did you mean 'coco'? Allowed: coco, imagefolder, images, masks, voc, yolo.",
+        ),
+        (
+            "  format: coco\n",
+            "",
+            "line 2: source needs the option 'format', one of: coco, imagefolder, images, masks, voc, yolo.",
+        ),
         (
             "images:",
             "image:",

@@ -16,6 +16,7 @@ from synthloader.cli.demo import demo
 from synthloader.cli.exit_status import Commands, say_warning
 from synthloader.cli.precompute import precompute
 from synthloader.cli.preview import preview
+from synthloader.cli.yolo import yolo
 
 __all__ = ["app", "main"]
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(precompute)
 app.command()(preview)
+app.command()(yolo)
 app.add_typer(cache_commands)
 
 

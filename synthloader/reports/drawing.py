@@ -149,7 +149,7 @@ def _draw_instances(canvas: np.ndarray, sample: Sample, target: Instances, names
             cv2.rectangle(canvas, *corners, (255, 255, 255), 2 * thin + 1, cv2.LINE_AA)
         cv2.rectangle(canvas, *corners, colors[row], thin, cv2.LINE_AA)
     if target.keypoints is not None:
-        _draw_keypoints(canvas, target.keypoints, scale[:2], thin)
+        _draw_keypoints(canvas, target.keypoints, colors, scale[:2], thin)
     labels = [_name(int(class_id), names) for class_id in target.class_ids]
     return _draw_labels(canvas, boxes[order], [labels[row] for row in order], [colors[row] for row in order])
 
@@ -169,12 +169,18 @@ def _find_generated(sample: Sample, target: Instances) -> np.ndarray:
     return column
 
 
-def _draw_keypoints(canvas: np.ndarray, keypoints: np.ndarray, scale_xy: np.ndarray, thin: int) -> None:
-    for x, y, visibility in keypoints.reshape(-1, 3):
-        if visibility > 0:
-            at = (round(float(x * scale_xy[0])), round(float(y * scale_xy[1])))
-            cv2.circle(canvas, at, 2 * thin + 1, (255, 255, 255), -1, cv2.LINE_AA)
-            cv2.circle(canvas, at, 2 * thin, (0, 0, 0), -1 if visibility > 1 else 1, cv2.LINE_AA)
+def _draw_keypoints(
+    canvas: np.ndarray, keypoints: np.ndarray, colors: list[Color], scale_xy: np.ndarray, thin: int
+) -> None:
+    """Dots of the class's colour with a white rim; hidden points are white with a coloured rim."""
+    radius = thin + 2
+    for points, color in zip(keypoints, colors, strict=True):
+        for x, y, visibility in points:
+            if visibility > 0:
+                at = (round(float(x * scale_xy[0])), round(float(y * scale_xy[1])))
+                rim, fill = ((255, 255, 255), color) if visibility > 1 else (color, (255, 255, 255))
+                cv2.circle(canvas, at, radius + 1, rim, -1, cv2.LINE_AA)
+                cv2.circle(canvas, at, radius - 1, fill, -1, cv2.LINE_AA)
 
 
 def _draw_labels(canvas: np.ndarray, boxes: np.ndarray, labels: list[str], colors: list[Color]) -> np.ndarray:
@@ -206,9 +212,15 @@ def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
 def _draw_semantic(canvas: np.ndarray, target: SemanticMask, names: dict[int, str]) -> np.ndarray:
     mask = cv2.resize(target.mask, canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     found = [int(class_id) for class_id in np.unique(mask) if class_id not in (0, target.ignore_index)]
+    thin = max(2, round(min(canvas.shape[:2]) / 200))
     for class_id in found:
         _blend(canvas, mask == class_id, find_color(class_id, names))
     _blend(canvas, mask == target.ignore_index, (128, 128, 128))
+    for class_id in found:
+        # A tint alone is not seen on things of a strong colour of their own.
+        region = (mask == class_id).astype(np.uint8)
+        outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(canvas, outlines, -1, find_color(class_id, names), thin, cv2.LINE_AA)
     size, top = _letter_size(canvas), 0
     for class_id in found:
         canvas = draw_text(canvas, _name(class_id, names), (0, top), size, back=find_color(class_id, names))

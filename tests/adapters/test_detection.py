@@ -68,9 +68,11 @@ class TestRecognition:
             (IMAGE, "a caption"),
             (IMAGE, ["one caption", "another"]),
             (IMAGE, [{"caption": "a cat", "id": 3}]),
-            (IMAGE, {"masks": torch.zeros(1, 48, 64)}),
-            (IMAGE, {"boxes": torch.zeros(1, 4)}),
+            (IMAGE, {"masks": torch.zeros(48, 64)}),
+            (IMAGE, {"labels": torch.tensor([1])}),
+            (IMAGE, {"image_id": 3, "labels": torch.tensor([1])}),
             (IMAGE, {"image_id": 3}),
+            (IMAGE, {"bbox": [[1.0, 2.0, 3.0, 4.0]]}),
             (IMAGE, torch.zeros(48, 64)),
             (IMAGE, make_item()[1], 5),
             {"image": IMAGE, **make_item()[1]},
@@ -105,7 +107,7 @@ class TestRecognition:
             make_item(3, difficult=[0, 1, 1], place=(1.0, 2.0), size=[48, 64], name="abc", tags=["a", "b", "c"]),
         ]
         assert find_adapter(object(), items).fingerprint == (
-            'DetectionAdapter/1(bad_boxes="error", boxes="xyxy", instance_fields=["difficult", "tags"])'
+            'DetectionAdapter/2(bad_boxes="error", boxes="xyxy", instance_fields=["difficult", "tags"])'
         )
 
     def test_a_dataset_may_state_its_fields_of_instances(self) -> None:
@@ -120,7 +122,7 @@ class TestRecognition:
         given = DetectionAdapter(bad_boxes="drop", boxes="xywh")
         completed = given.complete([make_item(2, difficult=[0, 1])])
         assert completed.fingerprint == (
-            'DetectionAdapter/1(bad_boxes="drop", boxes="xywh", instance_fields=["difficult"])'
+            'DetectionAdapter/2(bad_boxes="drop", boxes="xywh", instance_fields=["difficult"])'
         )
         assert completed.complete([make_item(2, other=[0, 1])]) is completed
 
@@ -348,9 +350,9 @@ FIX = " Correct the annotation."
             "for each object: (masks > 0) where 255 stands for the object.",
         ),
         (
-            {"keypoints": torch.zeros(3, 5, 2)},
+            {"keypoints": torch.zeros(3, 5, 4)},
             ValueError,
-            "dataset[17][1]['keypoints'] must have shape (3, any, 3), got dataset[17][1]['keypoints']=(3, 5, 2)." + FIX,
+            "dataset[17][1]['keypoints'] must have shape (3, any, 3), got dataset[17][1]['keypoints']=(3, 5, 4)." + FIX,
         ),
         (
             {"iscrowd": torch.tensor([0, 2, 0])},
@@ -406,13 +408,13 @@ def test_wrong_targets_are_refused_with_index_and_remedy(
     ("item", "message"),
     [
         (
-            (IMAGE, {"boxes": torch.zeros(1, 4)}),
-            "dataset[2][1] must have both 'boxes' and 'labels', got dataset[2][1]=['boxes']. Return both, or pass an "
-            "adapter= of your own.",
+            (IMAGE, {"image_id": 3, "labels": torch.tensor([1])}),
+            "dataset[2][1] must have 'boxes' or 'masks' for what 'labels' label, got dataset[2][1]=['image_id', "
+            "'labels']. Return them too (target_keys=), or pass an adapter= of your own.",
         ),
         (
             (IMAGE, "cat"),
-            "dataset[2][1] must be a dict with 'boxes' and 'labels', or a list of annotations, got dataset[2][1]='cat'.",
+            "dataset[2][1] must be a dict with 'boxes' or 'masks', or a list of annotations, got dataset[2][1]='cat'.",
         ),
         (
             (IMAGE, 1, 2),
@@ -423,7 +425,7 @@ def test_wrong_targets_are_refused_with_index_and_remedy(
             "dataset[2][1] must be a list of COCO annotations, got dataset[2][1]=['cat'].",
         ),
     ],
-    ids=["no labels", "a caption", "three parts", "captions"],
+    ids=["labels of nothing", "a caption", "three parts", "captions"],
 )
 def test_items_of_another_form_are_refused(item: Any, message: str) -> None:
     with pytest.raises(TypeError) as caught:

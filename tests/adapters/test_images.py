@@ -125,7 +125,7 @@ TWO_WAYS_OUT = (
             torch.zeros(4, 2, 2, dtype=torch.uint8),
             ValueError,
             "dataset[3][0] must have shape (3, H, W), (1, H, W) or (H, W), got "
-            "dataset[3][0]=<tensor of shape (4, 2, 2), torch.uint8>.",
+            "dataset[3][0]=<tensor of shape (4, 2, 2), torch.uint8>. Leave the alpha channel out in the dataset.",
         ),
         (
             np.zeros((3, 8, 8), np.uint8),
@@ -144,9 +144,33 @@ TWO_WAYS_OUT = (
             "the mode of dataset[3][0] must be 'RGB' or 'L', got the mode of dataset[3][0]='RGBA'. Let the dataset "
             "return image.convert('RGB').",
         ),
+        (
+            PIL.Image.new("I;16", (2, 2)),
+            ValueError,
+            "the mode of dataset[3][0] must be 'RGB' or 'L', got the mode of dataset[3][0]='I;16'. Convert it to 8 bit "
+            "in the dataset: how its range is mapped to 0..255 is your choice, and convert('RGB') would clip it.",
+        ),
+        (
+            torch.zeros(3, 2, 2, dtype=torch.uint16),
+            TypeError,
+            "dataset[3][0] must be uint8, or float in 0..1, got dataset[3][0]=<array of shape (3, 2, 2), uint16>. "
+            "Convert it to uint8 in the dataset.",
+        ),
         ("a.jpg", TypeError, "dataset[3][0] must be a PIL image, a tensor or an array, got dataset[3][0]='a.jpg'."),
     ],
-    ids=["normalised", "0..255", "nan", "integers", "alpha", "CHW array", "empty", "PIL with alpha", "a path"],
+    ids=[
+        "normalised",
+        "0..255",
+        "nan",
+        "integers",
+        "alpha",
+        "CHW array",
+        "empty",
+        "PIL with alpha",
+        "PIL, 16 bit",
+        "16 bit",
+        "a path",
+    ],
 )
 def test_images_of_another_kind_are_refused(image: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"^{re.escape(message)}$"):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import synthloader.filters
-from synthloader.filters import MinBox
+from synthloader.filters import MinBox, SinglePolygon
 from synthloader.protocols import Filter, Verdict
 from synthloader.sample import Sample
 from synthloader.targets import Instances
@@ -35,6 +35,7 @@ CASES = {
         changes=[lambda: MinBox(min_side=6), lambda: MinBox(min_area=11), lambda: MinBox(drop="samples")],
     ),
     "MinBox, samples": Case(lambda: MinBox(min_side=2, drop="samples")),
+    "SinglePolygon": Case(SinglePolygon),
 }
 
 

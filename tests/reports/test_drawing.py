@@ -118,3 +118,21 @@ def test_text_with_other_letters_does_not_fail() -> None:
     drawn = draw_text(canvas, "Größe, 猫, 🐈", (5, 5), 16, back=(0, 0, 0))
     assert (drawn != canvas).any()
     assert (canvas == 255).all()
+
+
+def test_points_have_the_colour_of_their_class_and_hidden_ones_are_white() -> None:
+    points = np.array([[[30, 40, 2], [50, 60, 1], [90, 20, 0]]], np.float32)
+    target = Instances(np.array([3]), np.array([[100, 90, 150, 110]], np.float32), keypoints=points)
+    drawn = draw_sample(make_sample(target), {3: "cell"})
+    assert tuple(drawn[40, 30]) == find_color(3, {3: "cell"})
+    assert tuple(drawn[60, 50]) == (255, 255, 255)
+    assert tuple(drawn[20, 90]) == (128, 128, 128)
+
+
+def test_a_region_of_a_semantic_mask_is_outlined() -> None:
+    color = find_color(2, {1: "disc", 2: "coin"})
+    drawn = draw_sample(make_sample(SemanticMask(SEMANTIC)), {1: "disc", 2: "coin"})
+    outline = (drawn == color).all(axis=2)
+    assert outline[80, 30:80].all()
+    assert outline[99, 30:80].all()
+    assert not outline[85:95, 30:80].any()
