@@ -1,17 +1,17 @@
 """Adapters: the items of other people's datasets to samples and back; and datasets that recipes read from disk."""
 
-from synthloader.adapters.classification import ClassificationAdapter
-from synthloader.adapters.coco import CocoDataset
-from synthloader.adapters.detection import DetectionAdapter
-from synthloader.adapters.dict_items import DictAdapter
-from synthloader.adapters.hugging_face import HuggingFaceAdapter
-from synthloader.adapters.imagefolder import ImageFolderDataset
-from synthloader.adapters.images_folder import ImagesDataset, UnlabelledAdapter
-from synthloader.adapters.masks import MasksDataset
-from synthloader.adapters.semantic import SemanticAdapter
-from synthloader.adapters.voc import VocDataset
-from synthloader.adapters.voc_items import VocAdapter
-from synthloader.adapters.yolo import YoloDataset
+from synthloader.adapters.folders.coco import CocoDataset
+from synthloader.adapters.folders.imagefolder import ImageFolderDataset
+from synthloader.adapters.folders.images_folder import ImagesDataset, UnlabelledAdapter
+from synthloader.adapters.folders.masks import MasksDataset
+from synthloader.adapters.folders.voc import VocDataset
+from synthloader.adapters.folders.yolo import YoloDataset
+from synthloader.adapters.items.classification import ClassificationAdapter
+from synthloader.adapters.items.detection import DetectionAdapter
+from synthloader.adapters.items.dict_items import DictAdapter
+from synthloader.adapters.items.hugging_face import HuggingFaceAdapter
+from synthloader.adapters.items.semantic import SemanticAdapter
+from synthloader.adapters.items.voc_items import VocAdapter
 
 __all__ = [
     "ClassificationAdapter",

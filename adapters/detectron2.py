@@ -26,8 +26,8 @@ import numpy as np
 import torch.distributed
 from torch.utils.data import Dataset, Sampler
 
-from synthloader.adapters.coco_annotations import read_annotations, write_annotations
-from synthloader.adapters.fields import pack, unpack
+from synthloader.adapters.items.coco_annotations import read_annotations, write_annotations
+from synthloader.adapters.items.fields import pack, unpack
 from synthloader.checks import check_choice, check_type, reject
 from synthloader.epoch_index import EpochIndex
 from synthloader.errors import LabelContractError, MissingExtraError

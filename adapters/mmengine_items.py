@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from synthloader.adapters.coco_annotations import read_annotations, write_annotations
-from synthloader.adapters.fields import pack, unpack
+from synthloader.adapters.items.coco_annotations import read_annotations, write_annotations
+from synthloader.adapters.items.fields import pack, unpack
 from synthloader.checks import check_choice, check_int, check_type, reject
 from synthloader.errors import LabelContractError
 from synthloader.keys import make_fingerprint

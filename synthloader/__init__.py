@@ -28,7 +28,7 @@ from synthloader.errors import (
     ShortfallError,
     SynthloaderError,
 )
-from synthloader.filters import MinBox
+from synthloader.filters import MinBox, SinglePolygon
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import Chain, ColorTransfer, CopyPaste, OneOf
 from synthloader.mixed import MixedDataset
@@ -37,7 +37,7 @@ from synthloader.precompute import precompute
 from synthloader.protocols import Adapter, Cache, Filter, Generator, Pool, Verdict
 from synthloader.recipe import load_recipe
 from synthloader.sample import Origin, Sample
-from synthloader.stream import MixedStream, mix_stream
+from synthloader.streams import MixedStream, mix_stream
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __version__ = _version("synthloader")
@@ -83,6 +83,7 @@ __all__ = [
     "Schedule",
     "SemanticMask",
     "ShortfallError",
+    "SinglePolygon",
     "SynthloaderError",
     "Target",
     "Verdict",

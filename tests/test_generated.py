@@ -29,7 +29,6 @@ from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances
 from tests.scenes import RejectBy, ScenesDataset, Shade, describe, write_coco
 
-
 KNOWN = (
     "DetectionAdapter",
     "ClassificationAdapter",

@@ -16,7 +16,7 @@ from torchvision import tv_tensors
 
 import synthloader.adapters
 from synthloader.adapters import DetectionAdapter, UnlabelledAdapter
-from synthloader.adapters.dict_labels import IMAGE_KEYS
+from synthloader.adapters.items.dict_labels import IMAGE_KEYS
 from synthloader.protocols import Adapter
 from synthloader.registry import find_adapter
 from synthloader.sample import Sample

@@ -34,16 +34,12 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
             "batches",
             "precompute",
             "progress",
-            "stream",
+            "streams",
             "forked_workers",
             "item_facts",
             "item_forms",
             "pass_through",
             "row_tables",
-            "stream_clock",
-            "stream_mixer",
-            "stream_pass",
-            "stream_source",
         ),
     ),
     (
@@ -165,7 +161,7 @@ def test_imports_up_the_table_and_within_a_group_are_allowed(tmp_path: Path) -> 
         cache__lmdb="from synthloader.checks import check\n",
         adapters__coco="from synthloader.cache.lmdb import open_cache\n",
     )
-    (tree / "synthloader" / "__init__.py").write_text("from synthloader.adapters.coco import Coco\n")
+    (tree / "synthloader" / "__init__.py").write_text("from synthloader.adapters.folders.coco import Coco\n")
     assert find_violations(tree) == []
 
 
@@ -194,7 +190,7 @@ def test_imports_up_the_table_and_within_a_group_are_allowed(tmp_path: Path) -> 
         ),
         (
             {"adapters__coco": "from cache.lmdb import open_cache\n"},
-            "adapters/coco.py:1: synthloader.adapters.coco imports cache.lmdb.open_cache. "
+            "adapters/folders/coco.py:1: synthloader.adapters.folders.coco imports cache.lmdb.open_cache. "
             "The folder cache/ installs as synthloader.cache: import that.",
         ),
         (

@@ -17,7 +17,7 @@ MAX_LINES = 500
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 NEVER_IMPORTED = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 # What a run hands to the processes that it starts itself, as multiprocessing does.
-MAY_IMPORT = {("synthloader.adapters.ultralytics_processes", "pickle")}
+MAY_IMPORT = {("synthloader.adapters.ultralytics.processes", "pickle")}
 
 # Calls that would reach beyond the library, as they are written, and what to do instead.
 NEVER_CALLED = {

@@ -22,7 +22,7 @@ with warnings.catch_warnings():  # what importing it warns of is its own matter
     from fastai.vision.core import PILImage
 
 from synthloader.adapters.fastai import EpochCallback
-from synthloader.adapters.images import write_image
+from synthloader.adapters.items.images import write_image
 from synthloader.generated import GeneratedDataset
 from synthloader.mixed import MixedDataset
 from tests.shapes import Redraw, is_generated_ground, write_imagefolder

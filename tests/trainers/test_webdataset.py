@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from synthloader.generators import CopyPaste
-from synthloader.stream import MixedStream, mix_stream
+from synthloader.streams import MixedStream, mix_stream
 from tests.shapes import COLORS, Redraw, assert_boxes_true, draw_numbered, find_color, is_generated_ground
 
 pytestmark = [

@@ -15,7 +15,7 @@ import pytest
 
 from synthloader import Add, LabelContractError, Replace
 from synthloader.adapters.ultralytics import SynthYOLODataset, synth_trainer
-from synthloader.adapters.ultralytics_yolo import _resize
+from synthloader.adapters.ultralytics.yolo_dataset import _resize
 from synthloader.epoch_index import EpochIndex
 from synthloader.sample import Sample
 from synthloader.targets import Instances

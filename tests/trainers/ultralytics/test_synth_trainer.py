@@ -16,7 +16,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 import synthloader.adapters.ultralytics as module
 from synthloader import Add, ColorTransfer, LMDBCache, MissingExtraError, load_recipe, precompute
 from synthloader.adapters.ultralytics import check_release, synth_trainer
-from synthloader.adapters.ultralytics_processes import VARIABLE, hand_over, write_handed
+from synthloader.adapters.ultralytics.processes import VARIABLE, hand_over, write_handed
 from tests.shapes import Redraw
 from tests.trainers.ultralytics.runs import MODELS, build_dataset, get_trainer, make_redraw, train, write_data
 

@@ -1,0 +1,1 @@
+"""Data sets on disk, as recipes and the command line read them: one format per file."""

@@ -1,0 +1,1 @@
+"""What items look like: one form of items per file, and what several of them consist of."""
