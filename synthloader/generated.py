@@ -395,11 +395,12 @@ class GeneratedDataset(Dataset[Any]):
 
     def _make_key(self, generator: Generator, source: int, variant: int, attempt: int) -> bytes:
         persistent = self.cache is not None and self.cache.persistent
+        name, stamp = self.source.identify(source) if persistent else (self.source.name(source), "")
         return make_key(
             generator=generator.fingerprint,
             adapter=self.adapter.fingerprint,
-            source=self.source.name(source),
-            stamp=self.source.stamp(source) if persistent else "",
+            source=name,
+            stamp=stamp,
             pool=self.pool.identity if persistent and self.draws_from_pool else "",
             variant=variant,
             attempt=attempt,

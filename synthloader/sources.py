@@ -185,10 +185,19 @@ class Source(Sequence[Sample]):
         Raises:
             ValueError: The dataset names no files and no `version=` was given.
         """
+        return self.identify(index)[1]
+
+    def identify(self, index: int, /) -> tuple[str, str]:
+        """Name and stamp of an item: all of it that a cache key needs.
+
+        Raises:
+            ValueError: As of `stamp`.
+        """
+        facts = self.facts(index)
+        name = facts.name or ""
         base, at, _ = find_base(self.dataset, index)
         if is_row_table(base):
-            return hash_content([self._stamp_row(base, at), self.version or ""]).hex()
-        facts = self.facts(index)
+            return name, hash_content([self._stamp_row(base, at), self.version or ""]).hex()
         known = facts.file is not None and facts.annotation is not None
         if not known and self.version is None:
             reject(
@@ -200,7 +209,7 @@ class Source(Sequence[Sample]):
         file = self.stamps.stamp(facts.file) if facts.file is not None else ""
         told = self.stamps.stamp(facts.annotation) if isinstance(facts.annotation, Path) else facts.annotation
         annotation = _encode_sorted(told) if known else ""
-        return hash_content([file, annotation, self.version or ""]).hex()
+        return name, hash_content([file, annotation, self.version or ""]).hex()
 
     def _stamp_row(self, table: Any, at: int) -> str:
         """The stamp of a row, made once in a process: it costs a read of the whole row."""
@@ -213,7 +222,7 @@ class Source(Sequence[Sample]):
     def identity(self) -> str:
         """Hash of the names and stamps of all items, in order. Costs a read of every file, once."""
         if self._identity is None:
-            parts = [[self.name(index), self.stamp(index)] for index in range(len(self))]
+            parts = [list(self.identify(index)) for index in range(len(self))]
             self.stamps.save()
             self._identity = hash_content(parts).hex()
         return self._identity

@@ -23,6 +23,7 @@ from synthloader.adapters.folders.yolo_data import (
 )
 from synthloader.adapters.folders.yolo_labels import YOLO_TASKS, YoloRecord, draw_segments, read_label_file, to_pixels
 from synthloader.checks import check_choice, check_int, reject
+from synthloader.keys import hash_content
 from synthloader.registry import register_plugin
 from synthloader.sources import ItemFacts
 
@@ -166,6 +167,7 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
         for record in records:
             _check_record(record, task)
         self._sizes: dict[int, tuple[int, int]] = {}
+        self._facts: dict[int, ItemFacts] = {}
 
     def __len__(self) -> int:
         """Number of images, those without objects included."""
@@ -197,14 +199,16 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
     def read_facts(self, index: int, /) -> ItemFacts:
         """What is known of an item without decoding its image."""
         place = self._check_index(index)
-        record = self.records[place]
-        return ItemFacts(
-            show_path(record.image_file, self.root),
-            str(record.image_file),
-            [self.task, self.first_class, *record.list_numbers()],
-            self.get_height_and_width(place),
-            (record.class_ids + self.first_class).tolist(),
-        )
+        if place not in self._facts:  # asked at every cache hit; records do not change
+            record = self.records[place]
+            self._facts[place] = ItemFacts(
+                show_path(record.image_file, self.root),
+                str(record.image_file),
+                hash_content([self.task, self.first_class, *record.list_numbers()]).hex(),
+                self.get_height_and_width(place),
+                (record.class_ids + self.first_class).tolist(),
+            )
+        return self._facts[place]
 
     def __repr__(self) -> str:
         return f"YoloDataset({len(self)} images, {len(self.classes)} classes, {self.task!r}, root={str(self.root)!r})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from synthloader.adapters.items.boxes import BOX_FORMATS
@@ -98,7 +99,7 @@ class DetectionAdapter:
         self.knows_classes = True
         self._options = TargetOptions(boxes=boxes, drop_bad=bad_boxes == "drop", instance_fields=instance_fields)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Name, version and options."""
         return make_fingerprint(
