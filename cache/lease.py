@@ -121,6 +121,8 @@ class Lease:
             snapshot = self._begin_read(stack)
             try:
                 yield snapshot
+            except GeneratorExit:  # Asked first: an interpreter that ends may have emptied lmdb when it comes here.
+                raise
             except lmdb.Error as error:
                 refuse(f"Reading the cache {self.folder}", error)
 

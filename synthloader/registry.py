@@ -40,7 +40,7 @@ def find_adapter(dataset: Any, items: Sequence[Any], /) -> AnyAdapter:
         adapter: AnyAdapter | None = kind.recognize(dataset, items)
         if adapter is not None:
             return adapter
-    known = ", ".join(kind.__name__ for kind in _ADAPTERS)
+    known = ", ".join(sorted(kind.__name__ for kind in _ADAPTERS))
     raise TypeError(
         f"items of {type(dataset).__name__} must have a format that an adapter knows, got {describe_item(items[0])}. "
         f"Pass adapter=, an object with to_sample and from_sample, or return items that one of these knows: {known}."

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from synthloader.checks import reject
 from synthloader.class_table import ClassTable
@@ -24,6 +23,7 @@ from synthloader.lifting import (
     preserve_random_state,
     read_bare,
 )
+from synthloader.pil_images import open_image
 from synthloader.protocols import AnyAdapter
 from synthloader.registry import find_adapter
 from synthloader.row_tables import is_row_table, make_row_stamp, read_row_class_ids
@@ -286,7 +286,7 @@ class Source(Sequence[Sample]):
             return facts.size_hw
         if facts.file is None or len(self) > _MOST_HEADERS:
             return None
-        with Image.open(facts.file) as image:
+        with open_image(facts.file) as image:
             return image.height, image.width
 
     @cached_property

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -21,6 +22,7 @@ settings.register_profile("synthloader", deadline=None)
 settings.load_profile("synthloader")
 
 ROOT = Path(__file__).resolve().parent.parent
+PRINT_OPTIONS = np.get_printoptions()
 SHARED = Path(os.environ.get("SYNTHLOADER_SHARED") or ROOT.parent / "shared")
 
 
@@ -43,6 +45,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _no_network() -> Iterator[None]:
     with no_network():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _arrays_are_printed_as_ever() -> Iterator[None]:
+    """Ultralytics changes for the whole process how arrays are printed, and so the wording of messages."""
+    torch.set_printoptions(profile="default")
+    with np.printoptions(**PRINT_OPTIONS):
         yield
 
 

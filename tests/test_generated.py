@@ -30,11 +30,11 @@ from synthloader.targets import ClassLabel, Instances
 from tests.scenes import RejectBy, ScenesDataset, Shade, describe, write_coco
 
 KNOWN = (
-    "DetectionAdapter",
     "ClassificationAdapter",
-    "SemanticAdapter",
+    "DetectionAdapter",
     "DictAdapter",
     "HuggingFaceAdapter",
+    "SemanticAdapter",
     "UnlabelledAdapter",
     "VocAdapter",
 )

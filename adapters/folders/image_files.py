@@ -7,10 +7,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import PIL.Image
 import PIL.ImageOps
 
 from synthloader.checks import reject
+from synthloader.pil_images import open_image
 
 __all__ = ["IMAGE_SUFFIXES", "list_image_files", "read_image_file", "read_image_size", "show_path"]
 
@@ -64,7 +64,7 @@ def read_image_size(path: str | os.PathLike[str], /, *, apply_orientation: bool 
         OSError: The file is no image.
     """
     try:
-        with PIL.Image.open(path) as image:
+        with open_image(path) as image:
             is_tiff = image.format == "TIFF"
             if (apply_orientation or is_tiff) and image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8):
                 if not is_tiff:
@@ -108,7 +108,7 @@ def read_image_file(path: str | os.PathLike[str], /, *, apply_orientation: bool 
         if pixels is not None:
             return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
     try:
-        with PIL.Image.open(path) as image:
+        with open_image(path) as image:
             if image.mode.startswith(("I", "F")):
                 _refuse_depth(path, f"image of mode {image.mode}")
             turned = PIL.ImageOps.exif_transpose(image) if apply_orientation else image

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 
 from synthloader.checks import reject
 from synthloader.keys import hash_content
+from synthloader.pil_images import open_image
 
 __all__ = ["MaskFile"]
 
@@ -23,6 +23,7 @@ class MaskFile:
         path: A PNG (or what else PIL reads without loss) with a palette or one channel of 1, 8 or 16 bit.
 
     Example:
+        >>> import PIL.Image
         >>> PIL.Image.fromarray(np.array([[0, 2]], np.uint8)).save("mask.png")
         >>> MaskFile(Path("mask.png")).read((1, 2)).tolist()
         [[0, 2]]
@@ -45,7 +46,7 @@ class MaskFile:
             ValueError: It has colours, or another size than the image.
         """
         try:
-            with PIL.Image.open(self.path) as image:
+            with open_image(self.path) as image:
                 if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
                     reject(f"the mode of the mask {self.path}", "be one channel or a palette", image.mode, _HOW)
                 if image.format in ("JPEG", "MPO"):

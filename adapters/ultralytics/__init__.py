@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import uuid
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,8 @@ _SUPPORTED = {
     "ultralytics.models.yolo.obb.train.OBBTrainer",
     "ultralytics.models.yolo.classify.train.ClassificationTrainer",
 }
-_MADE: dict[str, type] = {}
+_MADE: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+"""Found here by pickle as long as somebody has them: a class that nobody has keeps no cache open."""
 
 
 def synth_trainer(

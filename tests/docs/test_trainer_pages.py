@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -79,6 +80,8 @@ def run_page(page: Path, folder: Path) -> None:
     finally:
         del sys.modules[module.__name__]
         os.chdir(before)
+        module.__dict__.clear()
+        gc.collect()  # A page's caches are closed with it.
 
 
 def run_block(block: Block, page: Path, module: types.ModuleType) -> None:

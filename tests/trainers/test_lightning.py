@@ -189,9 +189,9 @@ class TestMixedDataModule:
         model, real = Tiny(), DrawnDetection(10)
         data = MixedDataModule(mix_detection(0.5), 4, collate_fn=stack)
         with pytest.warns(UserWarning, match="^More items of epoch 0 were fetched than it has"):
-            make_trainer(tmp_path, overfit_batches=2).fit(model, datamodule=data)
+            make_trainer(tmp_path, overfit_batches=2, max_epochs=3).fit(model, datamodule=data)
         first = [hash_image(real[index][0]) for index in range(8)]
-        assert [model.read_epoch(epoch) for epoch in (0, 1)] == [first, first]
+        assert [model.read_epoch(epoch) for epoch in (0, 1, 2)] == [first, first, first]
 
     def test_loaders_can_be_asked_for_without_a_trainer_and_more_than_once(self) -> None:
         data = MixedDataModule(mix_detection(0.5), 4, collate_fn=stack, drop_last=True, generator=torch.Generator())

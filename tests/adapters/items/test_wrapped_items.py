@@ -428,7 +428,7 @@ class TestWrappedVoc:
 
     @pytest.mark.parametrize("keys", [None, "all"], ids=str)
     def test_items_of_the_wrapper_itself_are_known(self, tmp_path: Path, keys: Any) -> None:
-        from tests.adapters.test_voc_items import write_birds
+        from tests.adapters.items.test_voc_items import write_birds
 
         real = wrap_dataset_for_transforms_v2(VOCDetection(str(write_birds(tmp_path)), "2012"), target_keys=keys)
         train = MixedDataset(real, GeneratedDataset(real, CopyPasteNothing()), ratio=1.0)
