@@ -28,6 +28,7 @@ from torch.utils.data import Dataset, Sampler
 
 from synthloader.adapters.items.coco_annotations import read_annotations, write_annotations
 from synthloader.adapters.items.fields import pack, unpack
+from synthloader.adapters.items.pairs import check_target
 from synthloader.checks import check_choice, check_type, reject
 from synthloader.epoch_index import EpochIndex
 from synthloader.errors import LabelContractError, MissingExtraError
@@ -245,9 +246,7 @@ class DatasetDictAdapter:
         return [int(annotation["category_id"]) for annotation in item["annotations"]]
 
     def _write_annotations(self, sample: Sample, form: Mapping[str, Any]) -> list[dict[str, Any]]:
-        target = sample.target
-        if not isinstance(target, Instances):
-            return []
+        target = check_target(sample, Instances)
         written = []
         for row, annotation in enumerate(write_annotations(target, size_hw=sample.size_hw, image_id=0)):
             annotation = {key: value for key, value in annotation.items() if key not in ("id", "image_id", "area")}

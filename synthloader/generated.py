@@ -54,7 +54,9 @@ class GeneratedDataset(Dataset[Any]):
     """Generated versions of every item of a dataset, as items of the same form.
 
     `len` is sources x variants, and item j is version j % variants of source j // variants. Every sample is a function
-    of (seed, source, variant) alone, whoever asks for it and in whichever order.
+    of (seed, source, variant) alone, whoever asks for it and in whichever order: as long as the dataset reads an item
+    twice the same. A `__getitem__` of your own that draws at random gives other samples each time, of which a cache
+    keeps the first: draw in `MixedDataset(transforms=)` instead.
 
     Args:
         real: The sources: any map-style dataset.
@@ -66,7 +68,8 @@ class GeneratedDataset(Dataset[Any]):
         attempts: Most candidates for one (source, variant) before it counts as a shortfall.
         seed: Everything random in the samples follows from it.
         pool: What the generator draws donors and reference images from; None: the sources.
-        version: Stands for the content of a dataset that names no files; change it when the data changes.
+        version: Stands for the content of a dataset that names no files, or whose class has a `__getitem__` of its own;
+            change it when the data or the reading changes.
         license: Under which terms the images and models may be used; kept in the origin of every sample.
 
     Raises:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from synthloader.lifting import is_known_reader
 from synthloader.row_tables import is_row_table, read_table_classes
 
 __all__ = ["ItemFacts", "read_class_table", "read_facts", "read_labels"]
@@ -20,7 +21,8 @@ __all__ = ["ItemFacts", "read_class_table", "read_facts", "read_labels"]
 class ItemFacts(NamedTuple):
     """What is known of one item without decoding it; None where it is not.
 
-    An annotation is whatever JSON can hold, or the `Path` of the file that it stands in.
+    Classes are what the dataset lists at that place, and are to be compared with items before they are trusted. An
+    annotation is whatever JSON can hold, or the `Path` of the file that it stands in.
     """
 
     name: str | None
@@ -37,6 +39,8 @@ def read_facts(base: Any, at: int, /) -> ItemFacts:
         facts: ItemFacts = told(at)
     else:
         facts = (_read_coco if hasattr(base, "coco") and hasattr(base, "ids") else _read_files)(base, at)
+        if not is_known_reader(base):  # Which of its files the item is, only the class itself knows.
+            facts = ItemFacts(None, None, None, None, facts.class_ids)
     if hasattr(base, "get_height_and_width"):
         height, width = base.get_height_and_width(at)
         facts = facts._replace(size_hw=(int(height), int(width)))
@@ -69,16 +73,25 @@ def _read_files(base: Any, at: int) -> ItemFacts:
     label = None if labels is None else [int(labels[at])]
     if _is_sized(samples, count) and isinstance(samples[at], tuple | list) and isinstance(samples[at][0], str | Path):
         file = str(samples[at][0])
-        return ItemFacts(_shorten(file, root), file, list(map(str, samples[at][1:])), None, label)
+        annotation: Any = [*map(str, samples[at][1:]), *_name_loader(lister)]
+        return ItemFacts(_shorten(file, root), file, annotation, None, label)
     files: Any = getattr(base, "images", None)
     if _is_sized(files, count) and isinstance(files[at], str | Path):
         file = str(files[at])
         beside = targets[at] if _is_sized(targets, count) else None
-        annotation: Any = None
+        annotation = None
         if isinstance(beside, str | Path) and os.path.isfile(beside):
             annotation = Path(beside)
         return ItemFacts(_shorten(file, root), file, annotation if label is None else label, None, label)
     return ItemFacts(None, None, None, None, label)
+
+
+def _name_loader(lister: Any) -> list[str]:
+    """What opens the files, where it is not torchvision's own."""
+    loader = getattr(lister, "loader", None)
+    if not callable(loader) or getattr(loader, "__module__", "").startswith("torchvision."):
+        return []
+    return [f"{getattr(loader, '__module__', '')}.{getattr(loader, '__qualname__', type(loader).__name__)}"]
 
 
 def _find_lister(base: Any) -> Any:

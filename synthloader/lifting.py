@@ -25,6 +25,7 @@ __all__ = [
     "find_base",
     "find_batch_table",
     "has_lifted_transforms",
+    "is_known_reader",
     "is_plain_reader",
     "list_bases",
     "preserve_random_state",
@@ -126,15 +127,22 @@ def has_lifted_transforms(dataset: Any, /, *, image: bool = True) -> bool:
     return bool(names if image else names - {"transform"})
 
 
+def is_known_reader(base: Any, /) -> bool:
+    """Whether the items of a dataset are known to be those that its lists of files and annotations name.
+
+    So it is where nobody overrode the reading of torchvision's, timm's or synthloader's classes. A class of somebody's
+    own may leave items out, order them anew, or give classes other numbers, whatever it lists.
+    """
+    return _is_known_reader(type(base._dataset if _is_v2_wrapper(base) else base)) or is_row_table(base)
+
+
 def is_plain_reader(dataset: Any, /) -> bool:
     """Whether reading a bare item is known to draw nothing at random.
 
     So it is with the classes of torchvision, timm and synthloader whose reading nobody overrode, and with row tables.
     """
     base = find_base(dataset, 0)[0]
-    if _is_v2_wrapper(base):
-        base = base._dataset
-    return _is_known_reader(type(base)) or is_row_table(base) or "_transforms" in _find_lifted(base)
+    return is_known_reader(base) or "_transforms" in _find_lifted(base)
 
 
 @contextmanager

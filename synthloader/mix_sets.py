@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch.utils.data import Subset
+
 from synthloader.checks import check_type, reject
-from synthloader.errors import LabelContractError
+from synthloader.errors import LabelContractError, note_error
 from synthloader.forked_workers import explain_cuda_error, is_forked_worker, make_cuda_error, needs_cuda
 from synthloader.generated import GeneratedDataset, Outcome
 from synthloader.item_forms import find_difference
 from synthloader.layout import Draw, SetShape
-from synthloader.lifting import find_base, preserve_random_state
+from synthloader.lifting import find_base, list_bases, preserve_random_state
+from synthloader.protocols import Demanding
 from synthloader.row_tables import apply_batch_transform
 from synthloader.sample import Origin
 from synthloader.sources import Source
@@ -28,6 +32,7 @@ __all__ = [
     "make_sets",
     "refuse_mix",
     "transform_together",
+    "warn_of_leak",
 ]
 
 
@@ -71,15 +76,29 @@ class GeneratedSet:
         )
 
     def check(self) -> None:
-        """Refuse a generator that does not keep the sources' targets, where these are known without a random draw."""
-        sample, generator = self.source.peek_sample(), self.dataset.given_generator
-        if sample is None or sample.target is None or type(sample.target) in generator.keeps:
+        """Refuse what could not be served, as far as it is known without a random draw.
+
+        That is a generator that does not keep the sources' targets or cannot be bound to them, and sources that lack
+        what the real items have.
+        """
+        generator = self.dataset.generator
+        sample = self.source.peek_sample()
+        if sample is None or sample.target is None:
             return
-        kind, kept = type(sample.target).__name__, ", ".join(sorted(kind.__name__ for kind in generator.keeps))
-        raise LabelContractError(
-            f"{type(generator).__name__} does not keep {kind} true, which item 0 ({self.source.name(0)}) has. It keeps "
-            f"{kept or 'nothing'}: use a generator that keeps {kind}, or another dataset."
-        )
+        if type(sample.target) not in generator.keeps:
+            kind, kept = type(sample.target).__name__, ", ".join(sorted(kind.__name__ for kind in generator.keeps))
+            raise LabelContractError(
+                f"{type(generator).__name__} does not keep {kind} true, which item 0 ({self.source.name(0)}) has. It "
+                f"keeps {kept or 'nothing'}: use a generator that keeps {kind}, or another dataset."
+            )
+        if isinstance(generator, Demanding):
+            generator.check_source(sample)
+        if not self.own and self.real.peek_sample() is not None:
+            try:
+                self.real.adapter.from_sample(sample, like=self.real.like)
+            except LabelContractError as error:
+                note_error(error, f"set {self.name!r}, item 0 ({self.source.name(0)}), beside {self.real.name(0)}")
+                raise
 
     def serve(self, draw: Draw, index: int, *, bare: bool = False) -> Served:
         """Make what the position carries; `bare`: without the transforms of the real dataset."""
@@ -247,6 +266,22 @@ def check_classes(real: Source, sets: Iterable[GeneratedSet | PlainSet], /) -> N
                     f"class {name!r} is {mine[name]} in the real dataset and {class_id} in the generated set "
                     f"{part.name!r}. Give both one table of classes, or renumber one of them."
                 )
+
+
+def warn_of_leak(real: Source, sets: Iterable[GeneratedSet | PlainSet], /) -> None:
+    """Warn where a part of a dataset is real and versions of the whole dataset are mixed in."""
+    if not isinstance(real.dataset, Subset):
+        return
+    bases = {id(base) for base in list_bases(real.dataset)}
+    for part in sets:
+        whole = part.source.dataset
+        if isinstance(part, GeneratedSet) and id(whole) in bases and len(real) < len(whole):
+            warnings.warn(
+                f"The set {part.name!r} is made from all {len(whole)} items of {type(whole).__name__}, of which the "
+                f"real dataset is {len(real)}: versions of the others, perhaps of your validation images, are mixed "
+                f"in. Pass the same Subset to GeneratedDataset, or use train.split(...).",
+                stacklevel=3,
+            )
 
 
 def transform_together(table: Any, batch: Iterable[Served], /) -> None:

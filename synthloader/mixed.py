@@ -27,6 +27,7 @@ from synthloader.mix_sets import (
     make_sets,
     refuse_mix,
     transform_together,
+    warn_of_leak,
 )
 from synthloader.pass_through import find_attribute, set_transform_of
 from synthloader.plans import Add, Plan
@@ -117,6 +118,7 @@ class MixedDataset(Dataset[Any]):
         )
         self._layout = self.plan.bind(context)
         check_classes(self.source, self.sets)
+        warn_of_leak(self.source, self.sets)
         if self._layout.count_generated(0):
             for part in self.sets:
                 part.check()

@@ -22,6 +22,7 @@ __all__ = [
     "Bindable",
     "Cache",
     "CacheEntry",
+    "Demanding",
     "Filter",
     "Generator",
     "Pool",
@@ -101,6 +102,19 @@ class Bindable(Protocol):
 
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> Generator:
         """A copy that draws from this pool. `classes` maps class names to ids; None where no table is known."""
+        ...
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A generator that needs more of a source than its kind of target says: masks, for example."""
+
+    def check_source(self, source: Sample, /) -> None:
+        """Refuse a source that nothing can be made from; asked of one source when a mix is made.
+
+        Raises:
+            LabelContractError: The message says what it lacks.
+        """
         ...
 
 

@@ -19,6 +19,7 @@ from synthloader.lifting import (
     apply_transforms,
     find_base,
     has_lifted_transforms,
+    is_known_reader,
     is_plain_reader,
     preserve_random_state,
     read_bare,
@@ -42,7 +43,9 @@ class Source(Sequence[Sample]):
 
     Facts are found by the shape of the dataset: its own `read_facts(index) -> ItemFacts`, COCO records (`coco`, `ids`,
     `root`), lists of files (`samples`, `images`; timm's are its reader's), `targets`, `get_height_and_width`, the
-    features of a table of rows; through `Subset`, `ConcatDataset` and `wrap_dataset_for_transforms_v2` too.
+    features of a table of rows. Files and records are believed only where the class reads them as torchvision or timm
+    does: one with a `__getitem__` of its own may read others. They are found through `Subset`, `ConcatDataset` and
+    `wrap_dataset_for_transforms_v2` too.
 
     Args:
         dataset: Any map-style dataset.
@@ -202,7 +205,7 @@ class Source(Sequence[Sample]):
         if not known and self.version is None:
             reject(
                 "version",
-                f"be given for a persistent cache, because {type(self.dataset).__name__} does not name its files",
+                f"be given for a persistent cache, because {type(base).__name__} {_say_unknown(base)}",
                 None,
                 "Pass version='...', and change it whenever the data does: nothing else tells that a cache is stale.",
             )
@@ -301,7 +304,7 @@ class Source(Sequence[Sample]):
     def labels(self) -> np.ndarray | None:
         """(S,) int64 the `targets` of a classification dataset; None elsewhere."""
         base, _, _ = find_base(self.dataset, 0) if len(self) else (self.dataset, 0, "")
-        if read_labels(base) is None:
+        if read_labels(base) is None or not self._trusts_records:
             return None
         known = [self.facts(index).class_ids for index in range(len(self))]
         return None if any(row is None or len(row) != 1 for row in known) else np.array(known, np.int64)[:, 0]
@@ -340,7 +343,7 @@ class Source(Sequence[Sample]):
         known = [(place, ids) for place in self.probes if (ids := self._read_known_class_ids(place)) is not None]
         read = getattr(self.adapter, "read_class_ids", _read_nothing) if known else _read_nothing
         with preserve_random_state():
-            return all(set(read(self.read(place))) <= set(ids) for place, ids in known)
+            return all(sorted(read(self.read(place))) == sorted(ids) for place, ids in known)
 
     def _read_known_class_ids(self, index: int) -> list[int] | None:
         """What annotations say, without decoding the image."""
@@ -394,6 +397,11 @@ class Source(Sequence[Sample]):
     def __getstate__(self) -> dict[str, Any]:
         """Travel without the first item, which another process reads for itself."""
         return {**self.__dict__, "_like": None, "_has_like": False, "_reads_class_ids": None, "_row_stamps": {}}
+
+
+def _say_unknown(base: Any) -> str:
+    reads_itself = is_known_reader(base) or not any(hasattr(base, name) for name in ("coco", "samples", "images"))
+    return "does not name its files" if reads_itself else "reads its items in a way of its own"
 
 
 def _read_nothing(item: Any) -> list[int]:

@@ -11,11 +11,13 @@ from synthloader.adapters.items.boxes import BOX_FORMATS
 from synthloader.adapters.items.coco_annotations import UNKNOWN_IMAGE_ID, read_annotations, write_annotations
 from synthloader.adapters.items.fields import pack, unpack
 from synthloader.adapters.items.images import is_image, read_image, write_image
+from synthloader.adapters.items.pairs import check_target
 from synthloader.adapters.items.places import find_place_field
 from synthloader.adapters.items.rows import has_rows
 from synthloader.adapters.items.target_dicts import (
     KNOWN_FIELDS,
     TargetOptions,
+    find_form,
     find_instance_fields,
     find_renumbering,
     find_template,
@@ -97,17 +99,19 @@ class DetectionAdapter:
             instance_fields = tuple(sorted(set(instance_fields)))
         self.instance_fields = instance_fields
         self.knows_classes = True
+        self._form: tuple[str, ...] | None = None
         self._options = TargetOptions(boxes=boxes, drop_bad=bad_boxes == "drop", instance_fields=instance_fields)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name, version and options."""
+        """Name, version, options, and the form of the items: a cached sample lacks what its source did not have."""
         return make_fingerprint(
             "DetectionAdapter",
             _VERSION,
             boxes=self.boxes,
             bad_boxes=self.bad_boxes,
             instance_fields=self.instance_fields,
+            form=self._form,
         )
 
     @classmethod
@@ -121,7 +125,7 @@ class DetectionAdapter:
             return None
         targets = [item[1] for item in items]
         if all(map(_is_annotation_list, targets)) or all(map(_has_annotations, targets)):
-            return cls(instance_fields=())
+            return cls(instance_fields=()).complete(items)
         if not all(map(_is_target_dict, targets)):
             return None
         if not any(map(_has_places, targets)):
@@ -134,7 +138,7 @@ class DetectionAdapter:
 
     def complete(self, items: Sequence[Any], /) -> DetectionAdapter:
         """A copy that knows what was left open, recognised on a few untransformed items."""
-        if self._options.template:
+        if self._options.template or self._form is not None:
             return self
         targets = [item[1] for item in items if _is_pair(item) and _is_target_dict(item[1])]
         fields = self.instance_fields if self.instance_fields is not None else find_instance_fields(targets)
@@ -142,6 +146,8 @@ class DetectionAdapter:
         with_places = [target for target in targets if _has_places(target)]
         template = find_template(with_places, instance_fields=fields)
         made._options = replace(made._options, template=template, renumbers=find_renumbering(with_places))
+        kinds = {type(item[1]).__name__ for item in items if _is_pair(item)}
+        made._form = find_form(with_places) or tuple(sorted(kinds))
         made.knows_classes = not with_places or any(find_class_field(target) for target in with_places)
         return made
 
@@ -181,7 +187,11 @@ class DetectionAdapter:
         Args:
             sample: A sample that came from an item of this dataset, perhaps through a generator and a cache.
             like: Any item of the dataset, for the types only.
+
+        Raises:
+            LabelContractError: The sample is of another kind, or lacks what items have: masks, keypoints, classes.
         """
+        check_target(sample, Instances)
         axes = sample.fields.get("form", {}).get("axes")
         image = write_image(sample.image, like=like[0], axes=axes)
         target: Any
@@ -217,9 +227,7 @@ class DetectionAdapter:
     @staticmethod
     def _write_annotations(sample: Sample) -> list[dict[str, Any]]:
         image_id = sample.fields.get("form", {}).get("image_id", UNKNOWN_IMAGE_ID)
-        if not isinstance(sample.target, Instances):
-            return []
-        return write_annotations(sample.target, size_hw=sample.size_hw, image_id=image_id)
+        return write_annotations(check_target(sample, Instances), size_hw=sample.size_hw, image_id=image_id)
 
 
 register_adapter(DetectionAdapter)

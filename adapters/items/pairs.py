@@ -61,7 +61,7 @@ def check_target(sample: Sample, kind: type[TargetKind], /) -> TargetKind:
     """
     if not isinstance(sample.target, kind):
         raise LabelContractError(
-            f"a generated sample must have a {kind.__name__}, which the real dataset has, got "
+            f"a generated sample must have a target of the kind {kind.__name__}, as the real dataset has, got "
             f"{type(sample.target).__name__}. Mix in samples that were generated from the same kind of dataset."
         )
     return sample.target

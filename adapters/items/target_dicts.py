@@ -20,6 +20,7 @@ from synthloader.adapters.items.coco_columns import COCO_FIELDS, find_bbox_forma
 from synthloader.adapters.items.fields import describe_array, make_array, pack, read_column, unpack
 from synthloader.adapters.items.geometry import is_geometry, is_tensor_geometry, refuse_stale
 from synthloader.adapters.items.keypoints import VISIBILITY_FIELDS, find_visibility, read_keypoints
+from synthloader.adapters.items.pairs import check_target
 from synthloader.adapters.items.places import PLACE_FIELDS, count_instances, read_places
 from synthloader.adapters.items.rows import count_rows, has_rows, read_rows, read_whole_numbers
 from synthloader.adapters.items.segmentations import hash_masks
@@ -53,6 +54,7 @@ __all__ = [
     "NATIVE_BOXES",
     "NATIVE_MASKS",
     "TargetOptions",
+    "find_form",
     "find_instance_fields",
     "find_renumbering",
     "find_template",
@@ -97,6 +99,12 @@ def find_instance_fields(targets: list[Mapping[str, Any]], /) -> tuple[str, ...]
             if name not in _ROW_FIELDS and name != "image_id" and name not in SIZE_FIELDS:
                 lengths.setdefault(name, set()).add((num_rows, len(value) if has_rows(value) else -1))
     return tuple(sorted(name for name, pairs in lengths.items() if all(rows == length for rows, length in pairs)))
+
+
+def find_form(targets: list[Mapping[str, Any]], /) -> tuple[str, ...]:
+    """Names of the fields with a meaning of their own that any of these targets has: what a sample is read from."""
+    known = {"image_id", *_ROW_FIELDS, *SIZE_FIELDS}
+    return tuple(sorted({name for target in targets for name in target if name in known}))
 
 
 def find_template(
@@ -162,6 +170,8 @@ def read_target(
     class_ids, class_field = np.zeros(num_rows, np.int64), find_class_field(target)
     if class_field is not None:
         class_ids = read_whole_numbers(target[class_field], name=names[class_field], num_rows=num_rows)
+    elif num_rows:
+        form["lacks_classes"] = True
     visibility = find_visibility(target)
     if visibility is not None:
         form["visibility"] = visibility
@@ -213,10 +223,7 @@ def write_target(sample: Sample, /, *, like: Mapping[str, Any], options: TargetO
     Raises:
         LabelContractError: A field cannot be kept true for what a generator made.
     """
-    target = sample.target
-    instances = (
-        target if isinstance(target, Instances) else Instances(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-    )
+    instances = check_target(sample, Instances)
     rest, form = sample.fields.get("target", {}), sample.fields.get("form", {})
     source_forms: dict[str, str] = dict(zip(form.get("names", ()), form.get("forms", ()), strict=True))
     liked = {key: value for key, value in like.items() if has_rows(value)}

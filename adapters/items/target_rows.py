@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -89,12 +89,16 @@ class RowWriter:
         """(N, ...) array of a field, to be written in this form."""
         instances, num_rows = self._instances, len(self._instances)
         if field == self.class_field:
+            if num_rows and self._form.get("lacks_classes", False):
+                self._refuse_invention(field, "class_ids", "tell the classes of their objects")
             return instances.class_ids
         match field:
             case "boxes":
                 return self._read_boxes(find_box_format(form, self._stated_format) or self._native_format)
             case "masks":
-                return np.zeros((num_rows, *self._size_hw), np.bool_) if instances.masks is None else instances.masks
+                if instances.masks is None and num_rows:
+                    self._refuse_invention(field, "masks", "have masks")
+                return np.zeros((0, *self._size_hw), np.bool_) if instances.masks is None else instances.masks
             case "keypoints":
                 return self._read_keypoints()
             case "iscrowd":
@@ -162,6 +166,12 @@ class RowWriter:
         same: np.ndarray = hash_masks(masks) == known
         return same
 
+    def _refuse_invention(self, field: str, part: str, wanted: str) -> NoReturn:
+        raise LabelContractError(
+            f"Instances must keep {part}, because items of the dataset have {field!r}, got a sample without. Zeros "
+            f"would be wrong labels: use a generator that keeps {part}, and sources whose items {wanted}."
+        )
+
     def _read_boxes(self, box_format: str) -> np.ndarray:
         boxes = from_xyxy(self._instances.boxes, box_format, size_hw=self._size_hw)
         if box_format == self._native_format:
@@ -173,7 +183,9 @@ class RowWriter:
         num_points, num_numbers = shape[1:] if len(shape) == 3 else (0, 3)
         points = self._instances.keypoints
         if points is None:
-            points = np.zeros((len(self._instances), num_points, 3), np.float32)
+            if len(self._instances):
+                self._refuse_invention("keypoints", "keypoints", "have keypoints")
+            points = np.zeros((0, num_points, 3), np.float32)
         has_visibility = any(field in self._names for field in VISIBILITY_FIELDS)
         return write_points(points, num_numbers=num_numbers, has_visibility=has_visibility)
 

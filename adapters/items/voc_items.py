@@ -11,6 +11,7 @@ import numpy as np
 from synthloader.adapters.items.boxes import find_same_boxes, read_boxes
 from synthloader.adapters.items.fields import load_json
 from synthloader.adapters.items.images import is_image, read_image, write_image
+from synthloader.adapters.items.pairs import check_target
 from synthloader.adapters.items.target_rows import NATIVE_BOXES
 from synthloader.adapters.items.voc_annotations import list_class_names
 from synthloader.adapters.items.voc_objects import (
@@ -166,13 +167,11 @@ class VocAdapter:
             like: Any item of the dataset, for the types only.
 
         Raises:
-            LabelContractError: A class has no name.
+            LabelContractError: The sample has another kind of target, or a class has no name.
         """
         form = sample.fields.get("form", {})
         image = write_image(sample.image, like=like[0], axes=form.get("axes"))
-        instances = sample.target
-        if not isinstance(instances, Instances):
-            instances = Instances(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
+        instances = check_target(sample, Instances)
         native = instances.attributes.get(NATIVE_BOXES, np.full((len(instances), 4), np.nan))
         same = find_same_boxes(instances.boxes, native, box_format="xyxy", size_hw=sample.size_hw)
         annotation = write_voc(

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from synthloader.checks import check_type
-from synthloader.generators.composition import bind_part, check_parts, draws_from_pool, find_aim, find_kept
+from synthloader.generators.composition import (
+    bind_part,
+    check_part_source,
+    check_parts,
+    draws_from_pool,
+    find_aim,
+    find_kept,
+)
 from synthloader.generators.label_contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator, Pool
@@ -55,6 +62,10 @@ class Chain:
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> Chain:
         """A copy whose parts are bound."""
         return Chain([bind_part(part, pool, classes) for part in self.generators])
+
+    def check_source(self, source: Sample, /) -> None:
+        """Let the first part refuse a source; the others get what it made."""
+        check_part_source(self.generators[0], source)
 
     @property
     def aim(self) -> Callable[[int], Chain]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from synthloader.checks import reject
-from synthloader.protocols import Bindable, Generator, Pool
+from synthloader.protocols import Bindable, Demanding, Generator, Pool
+from synthloader.sample import Sample
 from synthloader.targets import Target
 
-__all__ = ["bind_part", "check_parts", "draws_from_pool", "find_aim", "find_kept"]
+__all__ = ["bind_part", "check_part_source", "check_parts", "draws_from_pool", "find_aim", "find_kept"]
 
 
 def check_parts(parts: Sequence[object], /) -> tuple[Generator, ...]:
@@ -50,6 +51,12 @@ def draws_from_pool(part: Generator, /) -> bool:
 def bind_part(part: Generator, pool: Pool, classes: Mapping[str, int] | None, /) -> Generator:
     """The part bound to the pool, if it wants one."""
     return part.bind(pool, classes=classes) if isinstance(part, Bindable) else part
+
+
+def check_part_source(part: Generator, source: Sample, /) -> None:
+    """Let a part refuse a source, if it is one that does."""
+    if isinstance(part, Demanding):
+        part.check_source(source)
 
 
 def find_aim(part: Generator, /) -> Callable[[int], Generator] | None:

@@ -139,6 +139,14 @@ class CopyPaste:
         aimed._check_aim(aimed._aim)
         return aimed
 
+    def check_source(self, source: Sample, /) -> None:
+        """Refuse a source without masks.
+
+        Raises:
+            LabelContractError: It has none, or another kind of target.
+        """
+        _check_source(source)
+
     def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Paste onto a copy of the source.
 

@@ -8,7 +8,14 @@ from typing import Any, overload
 import numpy as np
 
 from synthloader.checks import check_number, reject
-from synthloader.generators.composition import bind_part, check_parts, draws_from_pool, find_aim, find_kept
+from synthloader.generators.composition import (
+    bind_part,
+    check_part_source,
+    check_parts,
+    draws_from_pool,
+    find_aim,
+    find_kept,
+)
 from synthloader.generators.label_contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator, Pool
@@ -68,6 +75,11 @@ class OneOf:
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> OneOf:
         """A copy whose parts are bound."""
         return self._replace([bind_part(part, pool, classes) for part in self.generators])
+
+    def check_source(self, source: Sample, /) -> None:
+        """Let every part refuse a source."""
+        for part in self.generators:
+            check_part_source(part, source)
 
     @property
     def aim(self) -> Callable[[int], OneOf]:

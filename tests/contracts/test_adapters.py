@@ -337,4 +337,6 @@ def test_every_option_is_part_of_the_fingerprint(options: dict[str, Any]) -> Non
 
 def test_a_fingerprint_is_readable() -> None:
     adapter = DetectionAdapter(instance_fields=["b", "a"])
-    assert adapter.fingerprint == 'DetectionAdapter/2(bad_boxes="error", boxes="xyxy", instance_fields=["a", "b"])'
+    assert adapter.fingerprint == (
+        'DetectionAdapter/2(bad_boxes="error", boxes="xyxy", form=null, instance_fields=["a", "b"])'
+    )

@@ -92,7 +92,7 @@ def test_wrong_items_are_refused_with_index_and_remedy(item: Any, kind: type[Exc
 
 def test_a_sample_of_another_kind_is_refused() -> None:
     message = (
-        "a generated sample must have a ClassLabel, which the real dataset has, got NoneType. Mix in samples that were "
+        "a generated sample must have a target of the kind ClassLabel, as the real dataset has, got NoneType. Mix in samples that were "
         "generated from the same kind of dataset."
     )
     with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):

@@ -107,7 +107,8 @@ class TestRecognition:
             make_item(3, difficult=[0, 1, 1], place=(1.0, 2.0), size=[48, 64], name="abc", tags=["a", "b", "c"]),
         ]
         assert find_adapter(object(), items).fingerprint == (
-            'DetectionAdapter/2(bad_boxes="error", boxes="xyxy", instance_fields=["difficult", "tags"])'
+            'DetectionAdapter/2(bad_boxes="error", boxes="xyxy", form=["boxes", "labels", "size"], '
+            'instance_fields=["difficult", "tags"])'
         )
 
     def test_a_dataset_may_state_its_fields_of_instances(self) -> None:
@@ -122,7 +123,8 @@ class TestRecognition:
         given = DetectionAdapter(bad_boxes="drop", boxes="xywh")
         completed = given.complete([make_item(2, difficult=[0, 1])])
         assert completed.fingerprint == (
-            'DetectionAdapter/2(bad_boxes="drop", boxes="xywh", instance_fields=["difficult"])'
+            'DetectionAdapter/2(bad_boxes="drop", boxes="xywh", form=["boxes", "labels"], '
+            'instance_fields=["difficult"])'
         )
         assert completed.complete([make_item(2, other=[0, 1])]) is completed
 

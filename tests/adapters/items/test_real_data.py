@@ -92,7 +92,10 @@ def test_items_of_torchvisions_own_wrapper_come_back(shared_data: Path) -> None:
     wrapped = wrap_dataset_for_transforms_v2(bare, target_keys=keys)
     items = [wrapped[index] for index in range(4)]
     adapter = find_adapter(wrapped, items)
-    assert adapter.fingerprint == 'DetectionAdapter/2(bad_boxes="error", boxes="xyxy", instance_fields=[])'
+    assert adapter.fingerprint == (
+        'DetectionAdapter/2(bad_boxes="error", boxes="xyxy", form=["area", "boxes", "image_id", "iscrowd", "labels"], '
+        "instance_fields=[])"
+    )
     image, target = adapter.from_sample(adapter.to_sample(items[2], index=2), like=items[0])
     assert image.tobytes() == items[2][0].tobytes()
     assert type(target["boxes"]) is type(items[2][1]["boxes"])
