@@ -58,8 +58,14 @@ def _read_coco(base: Any, at: int) -> ItemFacts:
         str(Path(getattr(base, "root", "")) / name),
         [record, annotations],
         size,
-        [int(annotation["category_id"]) for annotation in annotations if "category_id" in annotation],
+        _read_category_ids(annotations),
     )
+
+
+def _read_category_ids(annotations: list[Any]) -> list[int] | None:
+    """The class of every annotation that has one; None where one is no number, which is said when the item is read."""
+    ids = [annotation["category_id"] for annotation in annotations if "category_id" in annotation]
+    return ids if all(type(class_id) is int for class_id in ids) else None
 
 
 def _read_files(base: Any, at: int) -> ItemFacts:

@@ -19,6 +19,7 @@ from synthloader.adapters.items.segmentations import decode_masks, has_segmentat
 from synthloader.adapters.items.target_dicts import KNOWN_FIELDS
 from synthloader.checks import check_int
 from synthloader.registry import register_plugin
+from synthloader.sources import ItemFacts
 
 __all__ = ["CocoDataset"]
 
@@ -102,6 +103,9 @@ class CocoDataset(Dataset[tuple[Any, Any]]):
         told = (pair for record in content["images"] for pair in record.items())
         self._image_fields = {field for field, value in told if type(value) in (bool, int, float, str)}
         self._image_fields -= {*taken, *self._columns}
+        # What decides of the form of every item, and so belongs to the annotation of each.
+        kinds = {name: dtype.kind for name, dtype in self._columns.items()}
+        self._form = [self.has_masks, self._num_keypoints, kinds, sorted(self._image_fields)]
 
     def __len__(self) -> int:
         """Number of images, those without objects included."""
@@ -131,6 +135,18 @@ class CocoDataset(Dataset[tuple[Any, Any]]):
         """Size of an image as its record says, without opening it."""
         record = self._find_record(index)
         return record["height"], record["width"]
+
+    def read_facts(self, index: int, /) -> ItemFacts:
+        """What is known of an item without decoding its image."""
+        record = self._find_record(index)
+        annotations = self.coco.imgToAnns.get(record["id"], [])
+        return ItemFacts(
+            record["file_name"],
+            str(self.root / record["file_name"]),
+            [record, annotations, self._form],
+            (record["height"], record["width"]),
+            [annotation["category_id"] for annotation in annotations],
+        )
 
     def __repr__(self) -> str:
         return f"CocoDataset({len(self)} images, {len(self.classes)} classes, root={str(self.root)!r})"

@@ -27,6 +27,7 @@ def read_annotation_file(path: Path, /) -> dict[str, Any]:
     Raises:
         FileNotFoundError: There is no such file.
         ValueError: It is no JSON, or an entry is missing, repeated, or refers to one that does not exist.
+        TypeError: An entry is of another type.
     """
     if not path.is_file():
         raise FileNotFoundError(f"annotations must name an existing file, got annotations={str(path)!r}.")
@@ -134,6 +135,14 @@ def _check_references(content: Mapping[str, Any], path: Path) -> None:
             )
         if len(annotation["bbox"]) != 4:
             reject(f"annotations[{place}]['bbox']", "be x, y, width, height", annotation["bbox"], f"Correct {path}.")
+        if not all(type(number) in (int, float) for number in annotation["bbox"]):
+            reject(
+                f"annotations[{place}]['bbox']",
+                "be four numbers",
+                annotation["bbox"],
+                f"Write x, y, width and height of annotation id {annotation['id']!r} in {path} without quotes.",
+                error=TypeError,
+            )
     names: dict[str, int] = {}
     for place, category in enumerate(content["categories"]):
         if names.setdefault(category["name"], place) != place:

@@ -23,7 +23,9 @@ class ImageFolderDataset(Dataset[tuple[Any, Any]]):
 
     An item is `(image, class_id)`: a uint8 tensor (3, H, W), RGB, and an int. As in torchvision's `ImageFolder`,
     classes are numbered from 0 by the alphabet of the folders, and images come class by class in the order of their
-    paths; a class without images keeps its number.
+    paths; a class without images keeps its number. Hidden files are no images. torchvision counts hidden folders
+    (`.ipynb_checkpoints`) as classes, which moves the number of every other one: they are refused, unless `names` says
+    the numbers.
 
     Args:
         root: The folder of folders.
@@ -121,15 +123,25 @@ class ImageFolderDataset(Dataset[tuple[Any, Any]]):
 def _list_classes(root: Path, names: Sequence[str] | None) -> list[str]:
     if not root.is_dir():
         reject("root", "name an existing folder", str(root), error=FileNotFoundError)
-    found = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    every = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    found = [name for name in every if not name.startswith(".")]
     if not found:
         remedy = "A folder without classes is read as format 'images'."
         reject("root", "hold a folder for each class", str(root), remedy)
     if names is None:
+        if hidden := [name for name in every if name.startswith(".")]:
+            reject(
+                "root",
+                "hold no hidden folders, which torchvision's ImageFolder counts as classes",
+                str(root / hidden[0]),
+                f"Remove it, or state the numbers of the classes: names={found}.",
+            )
         return found
     stated = [str(name) for name in names]
     if len(set(stated)) != len(stated):
         reject("names", "be different for each class", stated)
+    if hidden := [name for name in stated if name.startswith(".")]:
+        reject("names", "be folders that are not hidden", stated, f"Rename {hidden[0]!r}.")
     if unknown := [name for name in found if name not in stated]:
         reject("names", f"have {unknown[0]!r}, a folder in {root}", stated, "Add it.")
     return stated

@@ -21,7 +21,14 @@ from synthloader.adapters.folders.yolo_data import (
     read_data_file,
     read_names,
 )
-from synthloader.adapters.folders.yolo_labels import YOLO_TASKS, YoloRecord, draw_segments, read_label_file, to_pixels
+from synthloader.adapters.folders.yolo_labels import (
+    YOLO_TASKS,
+    YoloRecord,
+    draw_segments,
+    find_quadrilateral,
+    read_label_file,
+    to_pixels,
+)
 from synthloader.checks import check_choice, check_int, reject
 from synthloader.keys import hash_content
 from synthloader.registry import register_plugin
@@ -43,8 +50,11 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
     * `labels`: (N,) int64, **class ids as in the files, counted from 0**. torchvision's detectors take 0 for the
       background: give them `first_class=1`;
     * `masks`: (N, H, W) uint8, where all labels are polygons (in `detect` too, so that objects can be cut out);
-    * `keypoints`: (N, K, 3) float32 in pixels, for `pose` (visibility 2 where the files have none); for `obb` the four
-      corners, with masks of what they enclose and boxes around them.
+    * `keypoints`: (N, K, 3) float32 in pixels, for `pose` (visibility 2 where the files have none, and 0 for points
+      below 0); for `obb` the four corners, with masks of what they enclose and boxes around the labels. Four corners
+      stand as in the file; of fewer or more, they are those of the smallest rotated box in pixels. Ultralytics fits
+      that box, also to four corners that are no rectangle, when the image is resized: it differs from ours by
+      rounding, or in direction where two boxes are equally small.
 
     Labels are found as Ultralytics finds them: in the path of the image the last `images` becomes `labels`. An image
     without a label file has no objects; rows that occur twice count once; images come in the order of their paths.
@@ -204,7 +214,7 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
             self._facts[place] = ItemFacts(
                 show_path(record.image_file, self.root),
                 str(record.image_file),
-                hash_content([self.task, self.first_class, *record.list_numbers()]).hex(),
+                self._hash_annotation(record),
                 self.get_height_and_width(place),
                 (record.class_ids + self.first_class).tolist(),
             )
@@ -212,6 +222,11 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
 
     def __repr__(self) -> str:
         return f"YoloDataset({len(self)} images, {len(self.classes)} classes, {self.task!r}, root={str(self.root)!r})"
+
+    def _hash_annotation(self, record: YoloRecord) -> str:
+        """Labels, and what decides of the form of all items: another image's labels may give masks to this one."""
+        points = None if record.keypoints is None else list(record.keypoints.shape[1:])
+        return hash_content([self.task, self.first_class, self.has_masks, points, *record.list_numbers()]).hex()
 
     def _check_index(self, index: int) -> int:
         place = check_int("index", index)
@@ -232,27 +247,21 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
             "area": torch.from_numpy(area),
             "iscrowd": torch.zeros(len(record), dtype=torch.int64),
         }
+        scale = np.array([size_hw[1], size_hw[0]], np.float32)
+        segments = record.segments or []
+        if self.task == "obb":
+            segments = [find_quadrilateral(segment, size_hw=size_hw) for segment in segments]
         if self.has_masks:
-            masks = draw_segments(record.segments or [], size_hw=size_hw)
+            masks = draw_segments(segments, size_hw=size_hw)
             target["masks"] = torch.from_numpy(masks.view(np.uint8))
             target["area"] = torch.from_numpy(masks.sum(axis=(1, 2)).astype(np.float32))
-        points = _find_points(record, self.task)
+        points = record.keypoints if self.task == "pose" else None
+        if self.task == "obb":
+            points = np.array(segments, np.float32).reshape(-1, 4, 2)
         if points is not None:
-            target["keypoints"] = torch.from_numpy(points * np.array([size_hw[1], size_hw[0], 1], np.float32))
+            seen = points[..., 2:] if points.shape[2] == 3 else np.full((*points.shape[:2], 1), 2, np.float32)
+            target["keypoints"] = torch.from_numpy(np.concatenate([points[..., :2] * scale, seen], axis=2))
         return target
-
-
-def _find_points(record: YoloRecord, task: str) -> np.ndarray | None:
-    """(N, K, 3) float32, x and y in shares, and visibility; None where the task has no points."""
-    if task == "obb":
-        points = np.array(record.segments or [], np.float32).reshape(-1, 4, 2)
-    elif task == "pose" and record.keypoints is not None:
-        points = record.keypoints
-    else:
-        return None
-    if points.shape[2] == 3:
-        return points
-    return np.concatenate([points, np.full((*points.shape[:2], 1), 2, np.float32)], axis=2)
 
 
 def _find_data(data: Any, split: str, images: Any, labels: Any) -> tuple[YoloData, dict[Path, Path]]:
@@ -286,8 +295,8 @@ def _check_record(record: YoloRecord, task: str) -> None:
     if task in ("segment", "obb") and record.segments is None:
         remedy = "Labels of boxes are read with task='detect'."
         reject(f"the labels of {record.image_file}", f"be polygons for task {task!r}", "boxes", remedy)
-    if task == "obb" and any(len(segment) != 4 for segment in record.segments or ()):
-        reject(f"the labels of {record.image_file}", "have four corners for task 'obb'", "polygons")
+    if task == "obb" and any(len(segment) < 3 for segment in record.segments or ()):
+        reject(f"the labels of {record.image_file}", "have three corners or more for task 'obb'", "polygons")
 
 
 def _have_polygons(records: Sequence[YoloRecord], task: str) -> bool:

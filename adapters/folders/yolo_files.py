@@ -4,10 +4,12 @@
 detect    class  cx cy w h                      or a polygon, of which the box is taken
 segment   class  x1 y1 x2 y2 x3 y3 ...          a polygon
 pose      class  cx cy w h  x1 y1 [v1] ...      as many points as kpt_shape says
-obb       class  x1 y1 x2 y2 x3 y3 x4 y4        the corners of a rotated box
+obb       class  x1 y1 x2 y2 x3 y3 x4 y4        the corners of a rotated box, or a polygon, of which the smallest
+                                                rotated box is taken
 ```
 
-All coordinates are shares of the image's width and height.
+All coordinates are shares of the image's width and height. A box that is rotated in pixels is no rectangle in shares,
+so the one around a polygon is found where the size of the image is known, and not here.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from synthloader.adapters.folders.yolo_record import YoloRecord, enclose, find_corners
+from synthloader.adapters.folders.yolo_record import YoloRecord, enclose
 from synthloader.checks import reject
 
 __all__ = ["read_label_file"]
@@ -38,7 +40,8 @@ def read_label_file(
 ) -> YoloRecord:
     """The labels of one image; none where there is no such file.
 
-    Rows that occur twice count once. `segments` is there when every row is a polygon.
+    Rows that occur twice count once. `segments` is there when every row is a polygon. `keypoints` have 3 numbers: where
+    the file has 2, the visibility is 2, and 0 for a point with a coordinate below 0, which Ultralytics hides, too.
 
     Args:
         path: The label file.
@@ -87,7 +90,10 @@ def _read_row(
             int(numbers[0]),
             "Class ids count from 0. Correct the label file, or add the name.",
         )
-    seen = set(range(7, len(numbers), 3)) if task == "pose" and kpt_shape and kpt_shape[1] == 3 else set()
+    is_hidden = [False]
+    if task == "pose" and kpt_shape and kpt_shape[1] == 2:
+        numbers, is_hidden = _add_visibility(numbers)
+    seen = set(range(7, len(numbers), 3)) if task == "pose" else set()
     for place in range(1, len(numbers)):
         if place in seen:
             if numbers[place] not in (0, 1, 2):
@@ -97,7 +103,22 @@ def _read_row(
             remedy = "Divide x by the image's width and y by its height."
             reject(name, "have coordinates in 0..1", numbers[place], remedy)
         numbers[place] = min(max(numbers[place], 0.0), 1.0)
+    for point in np.flatnonzero(is_hidden).tolist():
+        numbers[5 + 3 * point : 7 + 3 * point] = [0.0, 0.0]
     return tuple(numbers)
+
+
+def _add_visibility(numbers: list[float]) -> tuple[list[float], list[bool]]:
+    """A row of points of 2 numbers with the visibility that Ultralytics gives them, and which ones are hidden.
+
+    Hidden are those of which a coordinate lies below 0, by rounding or on purpose.
+    """
+    points = list(zip(numbers[5::2], numbers[6::2], strict=True))
+    is_hidden = [x < 0 or y < 0 for x, y in points]
+    row = numbers[:5]
+    for (x, y), hidden in zip(points, is_hidden, strict=True):
+        row += [x, y, 0.0 if hidden else 2.0]
+    return row, is_hidden
 
 
 def _check_count(count: int, name: str, line: str, task: str, kpt_shape: tuple[int, int] | None) -> None:
@@ -142,12 +163,9 @@ def _make_record(
 ) -> YoloRecord:
     segments = keypoints = None
     if task == "pose":
-        points = [np.reshape(row[5:], kpt_shape or (0, 0)) for row in rows]
-        keypoints = np.array(points, np.float32).reshape(len(rows), *(kpt_shape or (0, 0)))
+        keypoints = np.array([row[5:] for row in rows], np.float32).reshape(len(rows), (kpt_shape or (0, 0))[0], 3)
     elif task != "detect" or (rows and all(len(row) > 5 for row in rows)):
         segments = [np.array(row[1:], np.float32).reshape(-1, 2) for row in rows]
-        if task == "obb":
-            segments = [segment if len(segment) == 4 else find_corners(segment) for segment in segments]
     return YoloRecord(
         image_file,
         None,

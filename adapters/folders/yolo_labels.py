@@ -8,7 +8,14 @@ import cv2
 import numpy as np
 
 from synthloader.adapters.folders.yolo_files import read_label_file
-from synthloader.adapters.folders.yolo_record import YoloRecord, draw_segments, enclose, find_corners, to_pixels
+from synthloader.adapters.folders.yolo_record import (
+    YoloRecord,
+    draw_segments,
+    enclose,
+    find_corners,
+    find_quadrilateral,
+    to_pixels,
+)
 from synthloader.checks import check_choice, reject
 from synthloader.polygons import NoOutlineError, trace_outline
 from synthloader.targets import Instances
@@ -19,6 +26,7 @@ __all__ = [
     "draw_segments",
     "enclose",
     "find_corners",
+    "find_quadrilateral",
     "make_record",
     "read_label_file",
     "to_pixels",

@@ -11,7 +11,7 @@ import numpy as np
 from synthloader.adapters.items.segmentations import decode_masks
 from synthloader.checks import check_array, reject
 
-__all__ = ["YoloRecord", "draw_segments", "enclose", "find_corners", "to_pixels"]
+__all__ = ["YoloRecord", "draw_segments", "enclose", "find_corners", "find_quadrilateral", "to_pixels"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +23,8 @@ class YoloRecord:
         size_hw: Height and width in pixels; None where they are not known yet.
         class_ids: (N,) int64, from 0.
         boxes: (N, 4) float32: centre x, centre y, width and height, as shares of width and height.
-        segments: N arrays (K, 2) float32, x and y as shares: polygons, or the corners of rotated boxes; None where
-            there are only boxes.
+        segments: N arrays (K, 2) float32, x and y as shares: polygons, or the corners of rotated boxes (or polygons
+            that these are around); None where there are only boxes.
         keypoints: (N, K, 2 or 3) float32, x and y as shares, and visibility; None where there are none.
 
     Raises:
@@ -109,6 +109,18 @@ def draw_segments(segments: list[np.ndarray], /, *, size_hw: tuple[int, int]) ->
 
 
 def find_corners(points: np.ndarray, /) -> np.ndarray:
-    """(4, 2) float32 corners of the smallest rotated box around points (K, 2)."""
+    """(4, 2) float32 corners of the smallest rotated box around points (K, 2) in pixels."""
     corners: np.ndarray = cv2.boxPoints(cv2.minAreaRect(np.ascontiguousarray(points, np.float32)))
     return corners
+
+
+def find_quadrilateral(segment: np.ndarray, /, *, size_hw: tuple[int, int]) -> np.ndarray:
+    """(4, 2) float32 corners of a rotated box in shares, from its label (K, 2) in shares.
+
+    Four corners are kept. Of others, they are those of the smallest rotated box in pixels, as Ultralytics finds it:
+    what is a rectangle in shares is none in pixels, unless the image is a square.
+    """
+    if len(segment) == 4:
+        return segment
+    scale = np.array([size_hw[1], size_hw[0]], np.float32)
+    return find_corners(segment * scale) / scale

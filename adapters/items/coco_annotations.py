@@ -19,7 +19,15 @@ from synthloader.adapters.items.target_rows import NATIVE_MASKS
 from synthloader.checks import reject
 from synthloader.targets import Instances
 
-__all__ = ["ANNOTATION", "UNKNOWN_IMAGE_ID", "list_facts", "make_fact_columns", "read_annotations", "write_annotations"]
+__all__ = [
+    "ANNOTATION",
+    "UNKNOWN_IMAGE_ID",
+    "is_whole_number",
+    "list_facts",
+    "make_fact_columns",
+    "read_annotations",
+    "write_annotations",
+]
 
 ANNOTATION = "annotation"
 UNKNOWN_IMAGE_ID = -1
@@ -55,6 +63,10 @@ def read_annotations(
         size_hw: Height and width of the image.
         name: What the list is called in messages: `dataset[17][1]`.
         drop_bad: Whether boxes are clipped and those without area dropped, instead of being refused.
+
+    Raises:
+        ValueError: A box, a segmentation or keypoints are wrong; the message has row and remedy.
+        TypeError: A box or a class is no number.
     """
     if not annotations:
         return Instances(
@@ -160,6 +172,12 @@ def make_fact_columns(
     return columns
 
 
+def is_whole_number(value: Any, /) -> bool:
+    """Whether a value is a number without a fraction, of Python, or an array or tensor of one."""
+    plain = value.item() if hasattr(value, "item") and np.size(value) == 1 else value
+    return isinstance(plain, int | float) and float(plain).is_integer()
+
+
 _NO_BOX = [np.nan] * 4
 
 
@@ -180,6 +198,10 @@ def _read_bboxes(annotations: list[dict[str, Any]], name: str) -> np.ndarray:
         bbox = annotation["bbox"]
         if not isinstance(bbox, list | tuple | np.ndarray) or len(bbox) != 4:
             reject(f"{name}[{row}]['bbox']", "be x, y, width, height", bbox, "Correct the annotation.")
+        class_id = annotation["category_id"]
+        if not is_whole_number(class_id):
+            remedy = "Write ids without quotes." if isinstance(class_id, str) else "Correct the annotation."
+            reject(f"{name}[{row}]['category_id']", "be an integer", class_id, remedy, error=TypeError)
     bboxes = np.array([annotation["bbox"] for annotation in annotations])
     if bboxes.dtype.kind not in "iuf":
         reject(f"the boxes of {name}", "be numbers", bboxes.tolist(), "Correct the annotation.", error=TypeError)

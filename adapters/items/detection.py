@@ -102,9 +102,13 @@ class DetectionAdapter:
         self._form: tuple[str, ...] | None = None
         self._options = TargetOptions(boxes=boxes, drop_bad=bad_boxes == "drop", instance_fields=instance_fields)
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """Name, version, options, and the form of the items: a cached sample lacks what its source did not have."""
+        return self._fingerprint  # asked for every key
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return make_fingerprint(
             "DetectionAdapter",
             _VERSION,

@@ -14,6 +14,8 @@ from synthloader.errors import LabelContractError
 __all__ = ["is_geometry", "is_tensor_geometry", "refuse_stale"]
 
 _TENSORS = ("BoundingBoxes", "KeyPoints", "Mask")
+_SMALLEST_MAP, _LARGEST_STRIDE = 8, 64
+"""Smaller sides are those of matrices; larger strides than those of any detector."""
 
 
 def is_tensor_geometry(value: Any, /) -> bool:
@@ -22,14 +24,29 @@ def is_tensor_geometry(value: Any, /) -> bool:
 
 
 def is_geometry(value: Any, size_hw: tuple[int, int], /) -> bool:
-    """Whether a field of the target lies on the image: such a tensor, or a map or an image of the same size."""
+    """Whether a field of the target lies on the image: such a tensor, or a map or an image of its size or a part of it.
+
+    Heat maps of a network's output have the image's size divided by a stride.
+    """
     if isinstance(value, PIL.Image.Image):
-        return (value.height, value.width) == size_hw
+        return _is_of_size((value.height, value.width), size_hw)
     if is_tensor_geometry(value):
         return True
     if not isinstance(value, torch.Tensor | np.ndarray) or value.ndim < 2:
         return False
-    return size_hw in (tuple(value.shape[-2:]), tuple(value.shape[:2]))
+    shape: tuple[int, ...] = tuple(value.shape)
+    return _is_of_size(shape[-2:], size_hw) or _is_of_size(shape[:2], size_hw)
+
+
+def _is_of_size(sides: tuple[int, ...], size_hw: tuple[int, int]) -> bool:
+    if sides == size_hw:
+        return True
+    if min(sides) < _SMALLEST_MAP:
+        return False
+    return any(
+        all(side in (whole // stride, -(-whole // stride)) for side, whole in zip(sides, size_hw, strict=True))
+        for stride in range(2, _LARGEST_STRIDE + 1)
+    )
 
 
 def refuse_stale(fields: Iterable[str], /, *, is_same: Callable[[], bool]) -> None:

@@ -17,7 +17,13 @@ from synthloader.adapters.items.detection import DetectionAdapter
 from synthloader.adapters.items.dict_items import rename_in_errors
 from synthloader.adapters.items.dict_labels import find_image_key
 from synthloader.adapters.items.images import read_image, write_image
-from synthloader.adapters.items.object_columns import describe_objects, is_objects, list_objects, make_objects
+from synthloader.adapters.items.object_columns import (
+    check_classes,
+    describe_objects,
+    is_objects,
+    list_objects,
+    make_objects,
+)
 from synthloader.adapters.items.pairs import check_target
 from synthloader.checks import check_choice, check_type, reject
 from synthloader.keys import make_fingerprint
@@ -33,6 +39,10 @@ Row: TypeAlias = Any
 _VERSION = 1
 _OBJECT_KEYS = ("objects", "annotations", "instances")
 _NATIVE = "native.bbox"
+_TURNED = (
+    "They fit if height and width are exchanged: where the image's EXIF has an orientation, 'datasets' turns it when "
+    "decoding. Turn the boxes of such images too, or store the images without orientation."
+)
 
 
 class HuggingFaceAdapter:
@@ -107,7 +117,7 @@ class HuggingFaceAdapter:
 
         Raises:
             ValueError: The image or an object is wrong; the message has index, row and remedy.
-            TypeError: The row has another format.
+            TypeError: The row has another format, or a class is a name.
         """
         name = f"dataset[{index}]"
         image, objects = self._find(item, name)
@@ -116,6 +126,7 @@ class HuggingFaceAdapter:
         where = f"{name}[{objects!r}]"
         annotations = list_objects(item[objects])
         form = describe_objects(item[objects])
+        check_classes(annotations, field=form["class_field"], objects=objects, name=where)
         native = [annotation["bbox"] for annotation in annotations]
         self._check_format(native, size_hw, where)
         if self.boxes != "xywh" and annotations:
@@ -159,8 +170,16 @@ class HuggingFaceAdapter:
         return {name: known[name] if name in known else give_back(sample, name, like=like.get(name)) for name in names}
 
     def read_class_ids(self, item: Row, /) -> list[int]:
-        """The classes of a native row, one for each object."""
-        return [int(annotation["category_id"]) for annotation in list_objects(item[self._find(item, "row")[1]])]
+        """The classes of a native row, one for each object.
+
+        Raises:
+            TypeError: A class is a name.
+        """
+        objects = self._find(item, "row")[1]
+        annotations = list_objects(item[objects])
+        field = describe_objects(item[objects])["class_field"]
+        check_classes(annotations, field=field, objects=objects, name=f"row[{objects!r}]")
+        return [int(annotation["category_id"]) for annotation in annotations]
 
     def __repr__(self) -> str:
         return self.fingerprint
@@ -185,17 +204,30 @@ class HuggingFaceAdapter:
     def _check_format(self, native: list[Any], size_hw: tuple[int, int], where: str) -> None:
         """Refuse boxes that do not fit into the image as they are read, and would in another format."""
         numbers = _to_numbers(native)
-        if numbers is None or self.bad_boxes == "drop" or _fit_inside(numbers, self.boxes, size_hw):
+        if numbers is None:
             return
-        fitting = [kind for kind in BOX_FORMATS[:3] if _fit_inside(numbers, kind, size_hw)]
-        if fitting:
+        if _look_normalized(native, self.boxes, size_hw):
             reject(
                 f"the boxes of {where}",
-                f"lie inside the image of height {size_hw[0]} and width {size_hw[1]} when read as {self.boxes}",
-                numbers.tolist(),
-                f"They fit as {fitting[0]}: if that is their format, pass adapter=HuggingFaceAdapter("
-                f"boxes={fitting[0]!r}).",
+                f"be in pixels when read as {self.boxes}",
+                native,
+                "If they are shares of the image's width and height, pass adapter=HuggingFaceAdapter("
+                "boxes='xywh_normalized'), or 'cxcywh_normalized', or 'xyxy_normalized'.",
             )
+        if self.bad_boxes == "drop" or _fit_inside(numbers, self.boxes, size_hw):
+            return
+        requirement = f"lie inside the image of height {size_hw[0]} and width {size_hw[1]}"
+        turned = _TURNED if _fit_inside(numbers, self.boxes, (size_hw[1], size_hw[0])) else ""
+        fitting = [kind for kind in BOX_FORMATS[:3] if _fit_inside(numbers, kind, size_hw)]
+        if fitting:
+            remedy = (
+                f"They fit as {fitting[0]}: if that is their format, pass adapter=HuggingFaceAdapter("
+                f"boxes={fitting[0]!r})."
+            )
+            remedy = f"{remedy} {turned}".rstrip()
+            reject(f"the boxes of {where}", f"{requirement} when read as {self.boxes}", numbers.tolist(), remedy)
+        if turned:
+            reject(f"the boxes of {where}", requirement, numbers.tolist(), turned)
 
     def _to_xywh(self, native: list[Any], size_hw: tuple[int, int], where: str) -> list[list[float]]:
         numbers = _to_numbers(native)
@@ -227,6 +259,14 @@ def _to_numbers(native: list[Any]) -> np.ndarray | None:
         return np.array(native, np.float64)
     except (TypeError, ValueError):
         return None
+
+
+def _look_normalized(native: list[Any], box_format: str, size_hw: tuple[int, int]) -> bool:
+    """Whether boxes that are read as pixels are shares of the image: all in 0..1, and fractions among them."""
+    if box_format.endswith("_normalized") or max(size_hw) <= 2:
+        return False
+    numbers = np.array(native)
+    return numbers.dtype.kind == "f" and bool((np.abs(numbers) <= 1).all())
 
 
 def _fit_inside(numbers: np.ndarray, box_format: str, size_hw: tuple[int, int]) -> bool:

@@ -53,6 +53,7 @@ def read_keypoints(
     side = 2 if read_array(value, name=name).shape[2:] == (2,) else 3
     points = read_rows(value, name=name, num_rows=num_rows, row_shape=(None, side))
     if side == 3:
+        _refuse_normalised(points[points[..., 2] > 0][:, :2], name, size_hw)
         return points.astype(np.float32)
     seen = np.full(points.shape[:2], _LABELLED)
     field = find_visibility(target)
@@ -64,7 +65,19 @@ def read_keypoints(
             row_shape=(points.shape[1],),
         )
         seen = stated * _LABELLED if stated.dtype == np.bool_ else stated
+    _refuse_normalised(points[seen > 0], name, size_hw)
     return np.concatenate([points, seen[..., None]], axis=2).astype(np.float32)
+
+
+def _refuse_normalised(labelled: np.ndarray, name: str, size_hw: tuple[int, int]) -> None:
+    """Refuse several points that all lie within the first pixel."""
+    if len(labelled) > 1 and min(size_hw) > 2 and ((labelled >= 0) & (labelled < 1)).all() and labelled.any():
+        reject(
+            name,
+            "be in pixels",
+            labelled.tolist(),
+            "These are normalised to 0..1: multiply x by the image's width and y by its height in the dataset.",
+        )
 
 
 def write_points(keypoints: np.ndarray, /, *, num_numbers: int, has_visibility: bool) -> np.ndarray:

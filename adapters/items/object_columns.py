@@ -12,7 +12,7 @@ from synthloader.adapters.items.fields import describe_array, make_array
 from synthloader.checks import reject
 from synthloader.errors import LabelContractError
 
-__all__ = ["describe_objects", "is_objects", "list_objects", "make_objects"]
+__all__ = ["check_classes", "describe_objects", "is_objects", "list_objects", "make_objects"]
 
 _BOXES = ("bbox", "bboxes")
 _CLASSES = (
@@ -70,6 +70,30 @@ def list_objects(value: Any, /) -> list[dict[str, Any]]:
     else:
         parts = [{name: _to_plain(entry) for name, entry in part.items()} for part in value]
     return [_rename(part) for part in parts]
+
+
+def check_classes(annotations: list[dict[str, Any]], /, *, field: str, objects: str, name: str) -> None:
+    """Refuse names in the place of ids.
+
+    Args:
+        annotations: COCO annotations, as `list_objects` gives them.
+        field: What their column of classes is called in the row.
+        objects: The column of objects.
+        name: What the objects are called in messages: `dataset[17]['objects']`.
+
+    Raises:
+        TypeError: A class is a text.
+    """
+    for row, annotation in enumerate(annotations):
+        if isinstance(annotation.get(_CLASS), str):
+            reject(
+                f"{name}[{row}][{field!r}]",
+                "be an integer",
+                annotation[_CLASS],
+                f"Make ids of names: cast the column {field!r} in {objects!r} to datasets.ClassLabel (cast_column), or "
+                "map it with a dict of names and ids.",
+                error=TypeError,
+            )
 
 
 def make_objects(

@@ -116,6 +116,9 @@ class SemanticAdapter:
                     error=TypeError,
                 )
             seen.update(ids)
+        negative = [class_id for class_id in seen if class_id < 0]
+        if len(negative) == 1 and 255 not in seen:
+            return cls(ignore_index=negative[0])  # -1, or the -100 of torch's losses
         if seen != {0, 255}:
             return cls()
         if len(masks) > 1:
@@ -139,6 +142,8 @@ class SemanticAdapter:
         mask = _read_mask(item[1], f"{name}[1]", size_hw)
         carried = carry(name_extras(item), size_hw=size_hw, name=name)
         ignored = _NOTHING_IGNORED if self.ignore_index is None else self.ignore_index
+        if mask.size and mask.min() < 0:
+            _check_negative(mask[mask != ignored], self.ignore_index, f"{name}[1]")
         return Sample(
             pixels,
             SemanticMask(mask, ignored),
@@ -265,6 +270,17 @@ def _read_mask(native: Any, name: str, size_hw: tuple[int, int]) -> np.ndarray:
         limits = [float(values.min()), float(values.max())]
         reject(f"the values of {name}", "be class ids: whole numbers of 32 bit", limits, "Return mask.long().")
     return np.ascontiguousarray(mask)
+
+
+def _check_negative(ids: np.ndarray, ignore_index: int | None, name: str) -> None:
+    lowest = int(ids.min(initial=0))
+    if lowest < 0:
+        reject(
+            f"the ids in {name}",
+            f"be 0 or more, or the ignore_index {ignore_index}",
+            lowest,
+            f"If {lowest} marks pixels that count for nothing, pass adapter=SemanticAdapter(ignore_index={lowest}).",
+        )
 
 
 def _round(values: np.ndarray) -> np.ndarray:

@@ -188,6 +188,8 @@ def read_target(
             column = read_column(value, name=names[key])
         if column is not None:
             columns[name_column(key)] = column
+            if key not in COCO_FIELDS and is_geometry(value, size_hw):  # Maps for each object, or just as many.
+                form.setdefault("geometry", []).append(key)
         elif key == "annotation" and is_voc_annotation(value) and len(value["object"]) == num_rows:
             columns[VOC_OBJECT], rest[key] = read_objects(value), pack_rest(value)
             form["voc"] = all(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from synthloader.adapters.folders.yolo import YoloDataset
@@ -36,6 +37,7 @@ class LabelForm:
         keep_classes: Ids that are kept (Ultralytics' `classes=`); None for all.
         single_class: Whether all classes become 0 (Ultralytics' `single_cls`).
         num_points: Keypoints of an object.
+        has_visibility: Whether label files have a visibility for each keypoint; else Ultralytics knows 0 and 1 only.
     """
 
     task: str
@@ -44,6 +46,7 @@ class LabelForm:
     keep_classes: tuple[int, ...] | None = None
     single_class: bool = False
     num_points: int = 0
+    has_visibility: bool = True
 
     @property
     def has_polygons(self) -> bool:
@@ -128,6 +131,12 @@ def write_labels(
         segments = _find_outlines(target, sample, find_source)
         boxes = np.array([enclose(segment.astype(np.float64)) for segment in segments], np.float32).reshape(-1, 4)
         record = replace(record, segments=segments, boxes=boxes)
+    if form.task == "obb":
+        segments = [_cut_at_border(segment, sample.size_hw) for segment in record.segments or []]
+        boxes = np.array([enclose(segment.astype(np.float64)) for segment in segments], np.float32).reshape(-1, 4)
+        record = replace(record, segments=segments, boxes=boxes)
+    if record.keypoints is not None and not form.has_visibility:
+        record.keypoints[..., 2] = np.minimum(record.keypoints[..., 2], 1)
     if form.keep_classes is not None:
         record = record.select(np.isin(record.class_ids, form.keep_classes))
     if form.single_class:
@@ -154,6 +163,24 @@ def _check(target: Instances, form: LabelForm) -> None:
                 f"generated samples must have {form.num_points} keypoints for each object (kpt_shape), got {count}. "
                 f"Use a generator that keeps keypoints."
             )
+
+
+def _cut_at_border(segment: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
+    """A rotated box (4, 2) in shares, or, where it leaves the image, the polygon of what lies inside.
+
+    Older releases of Ultralytics clip corners, each alone, which makes another box of them. The smallest box around the
+    polygon is still the box itself: none is smaller around what is seen of the object, and that lies in the polygon.
+    """
+    if segment.min() >= 0 and segment.max() <= 1:
+        return segment
+    height, width = size_hw
+    scale = np.array([width, height], np.float32)
+    border = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    _, inside = cv2.intersectConvexConvex(cv2.convexHull((segment * scale).astype(np.float32)), border)
+    if inside is None or len(inside) < 3:
+        return segment
+    shares: np.ndarray = np.clip(inside.reshape(-1, 2) / scale, 0, 1).astype(np.float32)
+    return shares
 
 
 def _find_outlines(

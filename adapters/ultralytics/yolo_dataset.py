@@ -98,6 +98,7 @@ class SynthYOLODataset(_YOLODataset):  # type: ignore[misc]
             keep_classes=None if classes is None else tuple(np.asarray(classes, np.int64).reshape(-1).tolist()),
             single_class=bool(self.single_cls),
             num_points=int(shape[0]) if task == "pose" else 0,
+            has_visibility=int(shape[1]) != 2,
         )
         self._view = view
         self._real_places = places

@@ -12,8 +12,10 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
+from synthloader import GeneratedDataset, LMDBCache
 from synthloader.adapters import CocoDataset
 from synthloader.registry import find_adapter, find_plugin
+from tests.scenes import Shade
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 SQUARE = [[10, 10, 20, 10, 20, 20, 10, 20]]
@@ -164,6 +166,65 @@ class TestAroundItems:
         dataset = make(folder)
         (folder / "a.png").unlink()
         assert dataset.get_height_and_width(0) == (48, 64)
+
+    def test_facts_are_those_of_the_record(self, folder: Path) -> None:
+        dataset = make(folder)
+        facts = dataset.read_facts(0)
+        assert (facts.name, facts.file, facts.size_hw, facts.class_ids) == (
+            "a.png",
+            str(folder / "a.png"),
+            (48, 64),
+            [2, 1],
+        )
+        assert dataset.read_facts(1).class_ids == []
+
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            ({"segmentation": []}, {}),
+            ({"keypoints": [1, 2, 2]}, {"keypoints": [1, 2, 2, 3, 4, 2]}),
+            ({}, {"truncated": 1}),
+            ({"truncated": 1}, {"truncated": 0.5}),
+        ],
+        ids=["masks", "keypoints", "a field", "the type of a field"],
+    )
+    def test_the_annotation_changes_when_the_items_change_because_of_another_image(
+        self, folder: Path, before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        shared = (
+            {"keypoints": [1, 2, 2]} if "keypoints" in before else {"truncated": 1} if "truncated" in before else {}
+        )
+        datasets = [
+            make(folder, annotations=[make_annotation(1, **shared), make_annotation(2, 9, **fields)])
+            for fields in (before, after)
+        ]
+        items = [
+            {
+                name: (value.dtype, value.shape) if isinstance(value, torch.Tensor) else value
+                for name, value in target.items()
+            }
+            for _, target in (dataset[0] for dataset in datasets)
+        ]
+        assert items[0] != items[1]
+        assert datasets[0].read_facts(0).annotation != datasets[1].read_facts(0).annotation
+
+    def test_a_cache_serves_no_empty_masks_when_the_last_segmentation_is_added(self, folder: Path) -> None:
+        for segmentation, has_masks in (([], False), (SQUARE, True)):
+            dataset = make(folder, annotations=[make_annotation(1), make_annotation(2, 9, segmentation=segmentation)])
+            with LMDBCache(folder / "cache") as cache:
+                target = GeneratedDataset(dataset, Shade(), cache=cache, variants=1)[0][1]
+            assert ("masks" in target) == has_masks
+            if has_masks:
+                assert torch.equal(target["masks"], dataset[0][1]["masks"])
+                assert target["masks"].any()
+
+    def test_the_annotation_stays_when_another_image_changes_and_the_items_do_not(self, folder: Path) -> None:
+        datasets = [
+            make(folder, annotations=[make_annotation(1, note="a"), make_annotation(2, 9, note=note)])
+            for note in ("b", "longer")
+        ]
+        assert datasets[0].read_facts(0) == datasets[1].read_facts(0)
+        assert datasets[0].read_facts(1) != datasets[1].read_facts(1)
 
     def test_transforms_get_image_and_target(self, folder: Path) -> None:
         def transform(image: Any, target: Any) -> Any:
@@ -346,6 +407,18 @@ IMAGE = {"id": 7, "file_name": "a.png", "width": 64, "height": 48}
             "annotations[0]['bbox'] must be x, y, width, height, got annotations[0]['bbox']=[1, 2, 3]. Correct LABELS.",
         ),
         (
+            {"annotations": [make_annotation(1), make_annotation(5, bbox=["1", "2", "3", "4"])]},
+            TypeError,
+            "annotations[1]['bbox'] must be four numbers, got annotations[1]['bbox']=['1', '2', '3', '4']. Write x, y, "
+            "width and height of annotation id 5 in LABELS without quotes.",
+        ),
+        (
+            {"annotations": [make_annotation(5, bbox=[1, 2, None, 4])]},
+            TypeError,
+            "annotations[0]['bbox'] must be four numbers, got annotations[0]['bbox']=[1, 2, None, 4]. Write x, y, width "
+            "and height of annotation id 5 in LABELS without quotes.",
+        ),
+        (
             {"images": [{**IMAGE, "height": "48"}]},
             TypeError,
             "images[0]['height'] must be an int, got images[0]['height']='48'. Correct LABELS.",
@@ -360,7 +433,7 @@ IMAGE = {"id": 7, "file_name": "a.png", "width": 64, "height": 48}
     ],
     ids=[
         "empty", "unknown image", "unknown category", "image twice", "annotation twice", "name twice", "no bbox",
-        "three numbers", "text for a number", "no dict", "no categories",
+        "three numbers", "texts", "nothing", "text for a number", "no dict", "no categories",
     ],
 )  # fmt: skip
 def test_faults_of_the_annotation_file_are_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,25 @@ def test_a_class_without_images_keeps_its_number(tmp_path: Path) -> None:
     root = write_imagefolder(tmp_path / "data") / "train"
     (root / "aaa").mkdir()
     assert ImageFolderDataset(root).class_to_idx == {"aaa": 0, "box": 1, "disc": 2, "wedge": 3}
+
+
+def test_a_hidden_folder_is_never_left_out_of_the_numbers_in_silence(tmp_path: Path) -> None:
+    root = write_imagefolder(tmp_path / "data") / "train"
+    shutil.copytree(root / "box", root / ".cache")
+    theirs = torchvision.datasets.ImageFolder(str(root)).class_to_idx
+    assert theirs == {".cache": 0, "box": 1, "disc": 2, "wedge": 3}
+    said = (
+        f"root must hold no hidden folders, which torchvision's ImageFolder counts as classes, got root='{root}/.cache'. "
+        "Remove it, or state the numbers of the classes: names=['box', 'disc', 'wedge']."
+    )
+    with pytest.raises(ValueError, match="^" + re.escape(said) + "$"):
+        ImageFolderDataset(root)
+    stated = ImageFolderDataset(root, names=["box", "disc", "wedge"])
+    assert stated.class_to_idx == {"box": 0, "disc": 1, "wedge": 2}
+    assert not any(".cache" in file for file, _ in stated.samples)
+    said = "names must be folders that are not hidden, got names=['.cache', 'box', 'disc', 'wedge']. Rename '.cache'."
+    with pytest.raises(ValueError, match="^" + re.escape(said) + "$"):
+        ImageFolderDataset(root, names=list(theirs))
 
 
 def test_an_image_outside_of_the_classes_is_an_error(tmp_path: Path) -> None:

@@ -40,9 +40,15 @@ def test_blood_cells_are_the_same_in_voc_and_coco(shared_data: Path, split: str)
 
 def test_boxes_without_area_are_named_unless_they_are_dropped(shared_data: Path) -> None:
     file = shared_data / BLOOD / "Annotations/BloodImage_00338.xml"
+    lists = ["trainval", "test"]
     with pytest.raises(ValueError, match=rf"object \d+ of {re.escape(str(file))} must have an area above 0"):
-        VocDataset(shared_data / BLOOD, coordinates="edges")
-    assert len(VocDataset(shared_data / BLOOD, coordinates="edges", bad_boxes="drop")) == 364
+        VocDataset(shared_data / BLOOD, image_set=lists, coordinates="edges")
+    assert len(VocDataset(shared_data / BLOOD, image_set=lists, coordinates="edges", bad_boxes="drop")) == 364
+
+
+def test_blood_cells_of_all_lists_are_not_mixed_up_silently(shared_data: Path) -> None:
+    with pytest.raises(ValueError, match=r"Lists: test, train, trainval, val; several can be joined"):
+        VocDataset(shared_data / BLOOD, coordinates="edges", bad_boxes="drop")
 
 
 def test_a_recipe_of_blood_cells_in_voc(shared_data: Path, tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ def write(folder: Path, name: str, *objects: str, size: str = "", image: str = "
     )
 
 
+def write_lists(folder: Path, **lists: str) -> None:
+    """Four annotated images a, b, c, d, and lists of them."""
+    for name in "abcd":
+        write(folder, name, make_object("cat"))
+    for name, stems in lists.items():
+        (folder / "ImageSets" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "ImageSets" / f"{name}.txt").write_text("".join(f"{stem} 1\n" for stem in stems))
+
+
 def make_object(name: str, box: Any = (3, 4, 10, 12), more: str = "") -> str:
     edges = "".join(
         f"<{edge}>{number}</{edge}>" for edge, number in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
@@ -141,6 +150,38 @@ class TestFolders:
         dataset = VocDataset(tmp_path, image_set="train")
         assert (len(dataset), dataset.class_to_idx) == (1, {"cat": 1, "dog": 2})
         assert VocDataset(tmp_path, image_set="train", names=["dog", "cat"]).class_to_idx == {"dog": 1, "cat": 2}
+
+    def test_lists_can_be_joined(self, tmp_path: Path) -> None:
+        write_lists(tmp_path, **{"Main/train": "ab", "Main/val": "bc", "Main/test": "d"})
+        dataset = VocDataset(tmp_path, image_set=["train", "val"])
+        assert [dataset.read_facts(index).name for index in range(len(dataset))] == ["a.png", "b.png", "c.png"]
+
+    def test_all_annotated_images_are_taken_where_no_list_leaves_one_out(self, tmp_path: Path) -> None:
+        write_lists(tmp_path, **{"Main/train": "abcd", "Main/trainval": "abcd", "Segmentation/train": "abcd"})
+        assert len(VocDataset(tmp_path)) == 4
+
+    @pytest.mark.parametrize("given", ["root", "annotations"])
+    @pytest.mark.parametrize(
+        ("lists", "advice", "said"),
+        [
+            ({"Main/train": "abc", "Main/val": "d"}, "train", "train, val"),
+            ({"Main/val": "d"}, "val", "val"),
+            ({"Main/train": "abc", "Main/cat_train": "abc", "Main/my_set": "d"}, "train", "my_set, train"),
+            ({"Segmentation/train": "ab"}, "Segmentation/train", "Segmentation/train"),
+        ],
+    )
+    def test_images_that_a_list_leaves_out_are_never_trained_on_unasked(
+        self, tmp_path: Path, given: str, lists: dict[str, str], advice: str, said: str
+    ) -> None:
+        write_lists(tmp_path, **lists)
+        message = (
+            f"image_set must be chosen: {tmp_path}/ImageSets has lists that leave annotated images out, got "
+            f"image_set=None. Write image_set: {advice}. Lists: {said}; several can be joined: [train, val]."
+        )
+        root = tmp_path if given == "root" else None
+        folders = {} if root else {"images": tmp_path / "JPEGImages", "annotations": tmp_path / "Annotations"}
+        with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+            VocDataset(root, **folders)
 
     def test_sizes_are_those_of_the_annotation_or_of_the_file(self, tmp_path: Path) -> None:
         write(tmp_path, "a", size="<size><width>40</width><height>20</height><depth>3</depth></size>")

@@ -7,17 +7,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 import yaml
 
+from synthloader import GeneratedDataset, LMDBCache
 from synthloader.adapters.folders.yolo import YoloDataset, open_yolo
 from synthloader.adapters.folders.yolo_labels import YoloRecord
 from synthloader.keys import hash_content
 from synthloader.registry import find_adapter, find_plugin
 from synthloader.targets import Instances
+from tests.scenes import Shade
 from tests.shapes import NAMES, assert_boxes_true, draw_numbered, write_yolo
 
 TASKS = ("detect", "segment", "pose", "obb")
@@ -117,9 +120,36 @@ class TestItems:
         dataset = YoloDataset(make(tmp_path, {"a": f"{BOX} 0.5 0.25"}, kpt_shape=[1, 2]), task="pose")
         assert dataset[0][1]["keypoints"].tolist() == [[[20, 5, 2]]]
 
+    def test_points_without_visibility_that_lie_outside_are_hidden_as_in_ultralytics(self, tmp_path: Path) -> None:
+        data = make(tmp_path, {"a": f"{BOX} -0.005 0.25 0.5 -0.001 0.5 1.005"}, kpt_shape=[3, 2])
+        dataset = YoloDataset(data, task="pose")
+        assert dataset[0][1]["keypoints"].tolist() == [[[0, 0, 0], [0, 0, 0], [20, 20, 2]]]
+
     def test_points_without_a_label_stay_so(self, tmp_path: Path) -> None:
         dataset = YoloDataset(make(tmp_path, {"a": f"{BOX} 0 0 0 0.5 0.5 1"}, kpt_shape=[2, 3]), task="pose")
         assert dataset[0][1]["keypoints"].tolist() == [[[0, 0, 0], [20, 10, 1]]]
+
+    @pytest.mark.parametrize("degrees", [0.0, 30.0, 75.0])
+    def test_a_rotated_box_with_more_corners_is_the_smallest_one_in_pixels(
+        self, tmp_path: Path, degrees: float
+    ) -> None:
+        corners = cv2.boxPoints(((200, 100), (120, 20), degrees))
+        polygon = np.vstack([corners, (corners[3] + corners[0]) / 2]) / [400, 200]
+        data = make(tmp_path, {"a": " ".join(["0", *map(repr, polygon.ravel().tolist())])})
+        PIL.Image.new("RGB", (400, 200)).save(tmp_path / "images/train/a.png")
+        target = YoloDataset(data, task="obb")[0][1]
+        found = target["keypoints"][0].numpy()
+        assert np.abs(found[:, None, :2] - corners[None]).max(axis=2).min(axis=1).max() < 0.01
+        sides = np.linalg.norm(found[:, :2] - np.roll(found[:, :2], 1, axis=0), axis=1)
+        np.testing.assert_allclose(np.sort(sides), [20, 20, 120, 120], atol=0.01)
+        assert abs(int(target["masks"].sum()) - 2400) < 90
+        box = [*corners.min(axis=0), *corners.max(axis=0)]
+        np.testing.assert_allclose(target["boxes"][0].numpy(), box, atol=0.01)
+
+    def test_four_corners_are_kept_whatever_they_are(self, tmp_path: Path) -> None:
+        dataset = YoloDataset(make(tmp_path, {"a": "0 0.2 0.2 0.8 0.3 0.7 0.6 0.3 0.9"}), task="obb")
+        expected = torch.tensor([[8, 4, 2], [32, 6, 2], [28, 12, 2], [12, 18, 2.0]])
+        assert torch.allclose(dataset[0][1]["keypoints"][0], expected)
 
     def test_boxes_that_stick_out_are_clipped(self, tmp_path: Path) -> None:
         _, target = YoloDataset(make(tmp_path, {"a": "0 0.9 0.5 0.6 0.5"}))[0]
@@ -182,8 +212,28 @@ class TestFacts:
         assert facts.size_hw == (20, 40)
         assert facts.class_ids == [0]
         corners = [[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]]
-        numbers = ["segment", 0, [0], [[0.5, 0.5, 0.5, 0.5]], [corners], None]
+        numbers = ["segment", 0, True, None, [0], [[0.5, 0.5, 0.5, 0.5]], [corners], None]
         assert facts.annotation == hash_content(numbers).hex()
+
+    def test_the_annotation_changes_when_the_items_get_masks_because_of_another_image(self, tmp_path: Path) -> None:
+        before = YoloDataset(make(tmp_path, {"a": SQUARE, "b": BOX}))
+        after = YoloDataset(make(tmp_path, {"a": SQUARE, "b": SQUARE}))
+        assert ("masks" in before[0][1], "masks" in after[0][1]) == (False, True)
+        assert before.read_facts(0).annotation != after.read_facts(0).annotation
+
+    def test_a_cache_serves_no_empty_masks_when_the_last_box_becomes_a_polygon(self, tmp_path: Path) -> None:
+        for other, has_masks in ((BOX, False), (SQUARE, True)):
+            dataset = YoloDataset(make(tmp_path, {"a": SQUARE, "b": other}))
+            with LMDBCache(tmp_path / "cache") as cache:
+                target = GeneratedDataset(dataset, Shade(), cache=cache, variants=1)[0][1]
+            assert ("masks" in target) == has_masks
+            if has_masks:
+                assert torch.equal(target["masks"], dataset[0][1]["masks"])
+                assert target["masks"].any()
+
+    def test_the_annotation_of_an_image_without_objects_changes_with_the_number_of_points(self, tmp_path: Path) -> None:
+        found = [YoloDataset(make(tmp_path, {"a": None}, kpt_shape=[n, 3]), task="pose").read_facts(0) for n in (3, 4)]
+        assert found[0].annotation != found[1].annotation
 
     def test_nothing_is_decoded_at_construction(self, tmp_path: Path) -> None:
         data = make(tmp_path, {"a": BOX})

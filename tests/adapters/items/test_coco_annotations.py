@@ -269,13 +269,34 @@ FIX = (
             "annotation.",
         ),
         (
+            {"category_id": "3"},
+            TypeError,
+            "dataset[17][1][1]['category_id'] must be an integer, got dataset[17][1][1]['category_id']='3'. Write ids "
+            "without quotes.",
+        ),
+        (
+            {"category_id": 3.5},
+            TypeError,
+            "dataset[17][1][1]['category_id'] must be an integer, got dataset[17][1][1]['category_id']=3.5. Correct the "
+            "annotation.",
+        ),
+        (
+            {"category_id": None},
+            TypeError,
+            "dataset[17][1][1]['category_id'] must be an integer, got dataset[17][1][1]['category_id']=None. Correct the "
+            "annotation.",
+        ),
+        (
             {"segmentation": {"counts": [10], "size": [2, 5]}},
             ValueError,
             "the size of dataset[17][1][1]['segmentation'] must be the image's, [48, 64], got the size of "
             "dataset[17][1][1]['segmentation']=[2, 5]. Correct the annotation.",
         ),
     ],
-    ids=["outside", "no area", "negative", "three numbers", "segmentation of another size"],
+    ids=[
+        "outside", "no area", "negative", "three numbers", "class as text", "class with a fraction", "no class",
+        "segmentation of another size",
+    ],
 )  # fmt: skip
 def test_wrong_annotations_are_refused_with_index_row_and_remedy(
     fields: dict[str, Any], error: type[Exception], message: str

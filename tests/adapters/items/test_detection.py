@@ -130,6 +130,17 @@ class TestRecognition:
 
 
 class TestInstances:
+    @pytest.mark.parametrize("side", [2, 3])
+    def test_normalised_keypoints_are_refused(self, side: int) -> None:
+        points = torch.tensor([[[0.5, 0.25, 2.0], [0.9, 0.75, 1.0]]] * 3)[..., :side]
+        item = make_item()
+        with pytest.raises(ValueError) as caught:
+            read((item[0], {**item[1], "keypoints": points}))
+        assert str(caught.value).startswith("dataset[17][1]['keypoints'] must be in pixels, got")
+        assert str(caught.value).endswith(
+            "These are normalised to 0..1: multiply x by the image's width and y by its height in the dataset."
+        )
+
     def test_lists_arrays_and_tensors_say_the_same(self) -> None:
         for boxes, labels in ((BOXES, [1, 2, 3]), (np.array(BOXES), np.arange(1, 4)), make_item()[1].values()):
             target = read((IMAGE, {"boxes": boxes, "labels": labels}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,56 @@ def test_boxes_that_fit_only_in_another_format_are_refused_with_it() -> None:
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         HuggingFaceAdapter().to_sample(row, index=3)
+
+
+@pytest.mark.parametrize("bad_boxes", ["error", "drop"])
+def test_normalised_boxes_are_refused_with_the_formats_that_there_are(bad_boxes: str) -> None:
+    row = {"image": PIL.Image.new("RGB", (96, 48)), "objects": {"bbox": [[0.5, 0.25, 0.5, 0.5]], "category": [1]}}
+    message = (
+        "the boxes of dataset[3]['objects'] must be in pixels when read as xywh, got the boxes of "
+        "dataset[3]['objects']=[[0.5, 0.25, 0.5, 0.5]]. If they are shares of the image's width and height, pass "
+        "adapter=HuggingFaceAdapter(boxes='xywh_normalized'), or 'cxcywh_normalized', or 'xyxy_normalized'."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        HuggingFaceAdapter(bad_boxes=bad_boxes).to_sample(row, index=3)
+    sample = HuggingFaceAdapter(boxes="cxcywh_normalized").to_sample(row, index=3)
+    assert isinstance(sample.target, Instances)
+    assert sample.target.boxes.tolist() == [[24, 0, 72, 24]]
+
+
+def test_boxes_that_fit_only_on_the_image_before_it_was_turned_are_refused_with_its_orientation(
+    tmp_path: Path,
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    exif = PIL.Image.Exif()
+    exif[0x112] = 6
+    PIL.Image.new("RGB", (96, 48)).save(tmp_path / "a.jpg", exif=exif)
+    rows = {"image": [str(tmp_path / "a.jpg")], "objects": [{"bbox": [[60.0, 5.0, 30.0, 20.0]], "category": [1]}]}
+    table = datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image())
+    assert table[0]["image"].size == (48, 96)
+    message = (
+        "the boxes of dataset[0]['objects'] must lie inside the image of height 96 and width 48, got the boxes of "
+        "dataset[0]['objects']=[[60.0, 5.0, 30.0, 20.0]]. They fit if height and width are exchanged: where the image's "
+        "EXIF has an orientation, 'datasets' turns it when decoding. Turn the boxes of such images too, or store the "
+        "images without orientation."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        HuggingFaceAdapter().to_sample(table[0], index=0)
+
+
+@pytest.mark.parametrize("as_list", [False, True])
+def test_classes_that_are_names_are_refused_with_the_column(as_list: bool) -> None:
+    objects: Any = {"bbox": [[5, 5, 9, 9], [9, 9, 9, 9]], "category": ["disc", "box"]}
+    row = {"image": PIL.Image.new("RGB", (96, 48)), "objects": to_list(objects) if as_list else objects}
+    message = (
+        "dataset[2]['objects'][0]['category'] must be an integer, got dataset[2]['objects'][0]['category']='disc'. Make "
+        "ids of names: cast the column 'category' in 'objects' to datasets.ClassLabel (cast_column), or map it with a "
+        "dict of names and ids."
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        HuggingFaceAdapter().to_sample(row, index=2)
+    with pytest.raises(TypeError, match=r"must be an integer"):
+        HuggingFaceAdapter().read_class_ids(row)
 
 
 def test_bad_boxes_are_refused_or_dropped() -> None:

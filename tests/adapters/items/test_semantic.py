@@ -247,3 +247,27 @@ def test_ids_are_found_in_order(values: np.ndarray, ids: list[int]) -> None:
 def test_the_option_is_part_of_the_fingerprint() -> None:
     assert SemanticAdapter(ignore_index=None).fingerprint == "SemanticAdapter/1(ignore_index=null)"
     assert SemanticAdapter().fingerprint == repr(SemanticAdapter()) == "SemanticAdapter/1(ignore_index=255)"
+
+
+class TestNegativeIds:
+    """-1 and -100 stand for pixels that count for nothing in most losses, and for no class anywhere."""
+
+    MASK = torch.from_numpy(np.where(IDS == 255, -100, IDS.astype(np.int64)))
+
+    def test_one_that_is_seen_is_the_id_to_ignore(self) -> None:
+        adapter: Any = find_adapter(object(), [(IMAGE, self.MASK)])
+        assert adapter.ignore_index == -100
+        assert adapter.read_class_ids((IMAGE, self.MASK)) == [2]
+        assert torch.equal(
+            adapter.from_sample(adapter.to_sample((IMAGE, self.MASK), index=0), like=(IMAGE, self.MASK))[1], self.MASK
+        )
+
+    @pytest.mark.parametrize("ignore_index", [255, None, -1])
+    def test_one_that_was_not_expected_is_refused(self, ignore_index: int | None) -> None:
+        with pytest.raises(ValueError) as caught:
+            SemanticAdapter(ignore_index=ignore_index).to_sample((IMAGE, self.MASK), index=3)
+        assert str(caught.value) == (
+            f"the ids in dataset[3][1] must be 0 or more, or the ignore_index {ignore_index}, got the ids in "
+            "dataset[3][1]=-100. If -100 marks pixels that count for nothing, pass "
+            "adapter=SemanticAdapter(ignore_index=-100)."
+        )

@@ -270,6 +270,23 @@ class TestFieldsBesideTheBoxes:
         with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
             adapter.from_sample(move(sample, 0, [0, 0, 3, 3]), like=item)
 
+    @pytest.mark.parametrize("shape", [(24, 32), (2, 24, 32), (24, 32, 5), (2, 48, 64), (1, 7, 9)], ids=str)
+    def test_so_is_a_map_of_a_part_of_its_size_or_one_for_each_object(self, shape: tuple[int, ...]) -> None:
+        image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        boxes = torch.tensor([[4.0, 4, 20, 20], [30, 10, 50, 40]])
+        item = image, {"boxes": boxes, "labels": torch.tensor([1, 2]), "heat": torch.ones(shape)}
+        adapter = find_adapter(object(), [item])
+        sample = adapter.to_sample(item, index=0)
+        assert torch.equal(adapter.from_sample(sample, like=item)[1]["heat"], item[1]["heat"])
+        moved = move(sample, 0, [0, 0, 10, 10])
+        if shape == (1, 7, 9):  # No size that the image has at any stride.
+            assert torch.equal(adapter.from_sample(moved, like=item)[1]["heat"], item[1]["heat"])
+            return
+        with pytest.raises(
+            LabelContractError, match=r"^'heat' must be kept true for an image on which objects changed"
+        ):
+            adapter.from_sample(moved, like=item)
+
     @pytest.mark.parametrize(
         "keys", [("masks", "labels"), ("segmentation", "category_id"), ("bbox", "category_id")], ids=str
     )

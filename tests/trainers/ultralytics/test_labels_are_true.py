@@ -5,16 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+import torch
+import yaml
 
 from synthloader import Only, Replace
 from synthloader.adapters.ultralytics import synth_trainer
+from synthloader.adapters.ultralytics.labels import LabelForm, write_labels
+from synthloader.epoch_index import EpochIndex
+from synthloader.sample import Sample
+from synthloader.targets import Instances
+from tests.shapes import Redraw
 from tests.trainers.ultralytics.runs import (
     BOX_TASKS,
     MODELS,
     PLAIN,
     assert_cut,
     assert_whole,
+    build_dataset,
     get_trainer,
     is_bright,
     list_images,
@@ -84,3 +94,90 @@ def test_replaced_images_keep_the_length_and_change_with_the_epoch(tmp_path: Pat
     assert len(set(map(frozenset, replaced))) > 1
     for _, batch in trainer.seen:
         assert_whole(batch, "detect")
+
+
+class Brighten:
+    """Keeps every object as it is, so that its labels must be those of the real image."""
+
+    keeps = Redraw.keeps
+    fingerprint = "Brighten/1"
+
+    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        return source.edit(image=np.maximum(source.image, 120), target=source.target)
+
+
+def list_pairs(task: str, folder: Path, labels: list[str], **more: Any) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """The real item and the generated one for each label file; images are 200 x 60."""
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (folder / kind / split).mkdir(parents=True)
+        for at, text in enumerate(labels):
+            cv2.imwrite(str(folder / "images" / split / f"{at}.png"), np.full((60, 200, 3), 60, np.uint8))
+            (folder / "labels" / split / f"{at}.txt").write_text(text)
+    data = folder / "data.yaml"
+    data.write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": ["a", "b"], **more}))
+    made = synth_trainer(get_trainer(task), generator=Brighten(), ratio=1.0)
+    dataset = build_dataset(made, task, folder, data, fliplr=0.0, **PLAIN)
+    num_real, pairs = len(labels), []
+    for at in range(num_real, 2 * num_real):
+        real = dataset[EpochIndex(dataset._real_places[dataset.mix.find_place(0, at)], epoch=0)]
+        generated = dataset[EpochIndex(at, epoch=0)]
+        assert (real["img"].float().min(), generated["img"].float().min()) == (60, 114)  # 114 is that of the padding
+        pairs.append((real, generated))
+    return pairs
+
+
+RECTANGLE = cv2.boxPoints(((100, 30), (60, 16), 20.0))
+POLYGONS = {
+    "four corners": RECTANGLE,
+    "five corners": np.vstack([RECTANGLE, (RECTANGLE[3] + RECTANGLE[0]) / 2]),
+    "a trapezium": np.array([[40, 10], [150, 18], [140, 40], [70, 50]]),
+    "a triangle": np.array([[40, 10], [170, 18], [60, 50]]),
+    "a hexagon": np.array([[60, 12], [120, 8], [150, 20], [140, 44], [80, 52], [50, 36]]),
+    "a hexagon at the border": np.array([[0, 30], [40, 4], [70, 0], [80, 12], [40, 40], [8, 56]]),
+}
+
+
+def test_an_unchanged_rotated_box_is_the_real_one_however_many_corners_it_has(tmp_path: Path) -> None:
+    rows = [" ".join(["0", *(f"{v:.6f}" for v in (corners / [200, 60]).ravel())]) for corners in POLYGONS.values()]
+    for real, generated in list_pairs("obb", tmp_path / "data", rows):
+        name = list(POLYGONS)[int(Path(real["im_file"]).stem)]
+        assert len(real["bboxes"]) == 1
+        np.testing.assert_allclose(generated["bboxes"].numpy(), real["bboxes"].numpy(), atol=4e-3, err_msg=name)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_unchanged_keypoints_are_the_real_ones(count: int, tmp_path: Path) -> None:
+    seen = [2, 1, 2]
+    texts = ["0 0.5 0.5 0.4 0.6", "1 0.4 0.5 0.4 0.6"]
+    points = [[0.4, 0.4], [0.5, 0.6], [0.6, 0.3]], [[0.3, 0.4], [-0.005 if count == 2 else 0.2, 0.5], [0.5, 0.3]]
+    for at, rows in enumerate(points):
+        for (x, y), visibility in zip(rows, seen, strict=True):
+            texts[at] += f" {x} {y}" + (f" {visibility}" if count == 3 else "")
+    hidden = []
+    for real, generated in list_pairs("pose", tmp_path / "data", texts, kpt_shape=[3, count]):
+        visibility = real["keypoints"][..., 2]
+        assert visibility.tolist() == generated["keypoints"][..., 2].tolist()
+        labelled = visibility > 0
+        assert torch.allclose(real["keypoints"][labelled], generated["keypoints"][labelled], atol=1e-3)
+        hidden.append(int((~labelled).sum()))
+    assert sorted(hidden) == [0, 3 - count]
+
+
+def test_a_rotated_box_that_leaves_the_image_is_labelled_by_what_lies_inside(tmp_path: Path) -> None:
+    polygon = POLYGONS["a hexagon at the border"].astype(np.float32)
+    center, sides, angle = cv2.minAreaRect(polygon)
+    corners = cv2.boxPoints((center, sides, angle))
+    assert corners.min() < -5
+    mask = np.zeros((60, 200), np.uint8)
+    cv2.fillPoly(mask, [corners.astype(int)], 1)
+    points = np.concatenate([corners, np.full((4, 1), 2)], axis=1)[None].astype(np.float32)
+    box = np.array([[*corners.min(axis=0).clip(0), *corners.max(axis=0)]], np.float32)
+    target = Instances(np.array([0]), box, mask[None].astype(bool), points)
+    sample = Sample(np.zeros((60, 200, 3), np.uint8), target)
+    form = LabelForm(task="obb", has_segments=True, num_classes=1)
+    (segment,) = write_labels(sample, form, find_source=lambda _: None).segments or []
+    assert segment.min() >= 0
+    assert segment.max() <= 1
+    found = cv2.minAreaRect(segment * np.array([200, 60], np.float32))
+    np.testing.assert_allclose(np.concatenate([found[0], found[1], [found[2]]]), [*center, *sides, angle], atol=0.02)
