@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["MixReport", "SetReport"]
+from synthloader.plans import Add, Balance, Only, Plan, Replace, Schedule
+
+__all__ = ["MixReport", "SetReport", "build_report", "describe_plan"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,9 @@ class MixReport:
         rejected: {"who: reason": n} of all rejected candidates; who is a generator or a filter.
         repeated_epochs: Epochs of which more positions were fetched than they have: `set_epoch` was not called.
         ranks: Processes of a distributed run that are summed here.
+        notes: What the numbers do not say by themselves, a sentence each.
+        asked: The plan of the current epoch in words; empty where it is not known.
+        class_names: {class id: name}, for those that the real dataset names.
     """
 
     epoch: int
@@ -72,13 +77,12 @@ class MixReport:
     repeated_epochs: tuple[int, ...] = ()
     ranks: int = 1
     notes: tuple[str, ...] = field(default=())
+    asked: str = ""
+    class_names: Mapping[int, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """A few lines to read; `to_dict` has everything."""
-        lines = [
-            f"epoch {self.epoch}: ratio asked {_show(self.asked_ratio)}, realised {_show(self.realised_ratio)} "
-            f"({self.generated} generated and {self.real} real items served)"
-        ]
+        lines = [f"epoch {self.epoch}: {self._describe_ratio()}"]
         for name, part in self.sets.items():
             short = f", {part.real_instead} real instead" if part.real_instead else ""
             short += f", {part.repeated} repeated" if part.repeated else ""
@@ -87,9 +91,8 @@ class MixReport:
             lines.append(f"  set {name}: {part.generated} of {part.asked}{short}{hits}")
         for side, table in self.classes.items():
             if table:
-                lines.append(
-                    f"  objects by class, {side}: " + ", ".join(f"{key}: {count}" for key, count in table.items())
-                )
+                shown = (f"{name_class(key, self.class_names)}: {count}" for key, count in table.items())
+                lines.append(f"  labels by class, {side}: " + ", ".join(shown))
         lines += [f"  rejected by {reason}: {count}" for reason, count in self.rejected.items()]
         if self.repeated_epochs:
             lines.append(f"  fetched more than once, set_epoch was not called: epochs {list(self.repeated_epochs)}")
@@ -98,6 +101,41 @@ class MixReport:
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists and numbers, for JSON."""
         return asdict(self)
+
+    def _describe_ratio(self) -> str:
+        served = f"{self.generated} generated and {self.real} real items served"
+        if not self.asked:
+            return f"ratio asked {_show(self.asked_ratio)}, realised {_show(self.realised_ratio)} ({served})"
+        planned = f"{self.planned['generated']} for {self.planned['real']} real items"
+        return f"asked {self.asked}, {planned}; realised {_show(self.realised_ratio)} ({served})"
+
+
+def describe_plan(plan: Plan, /, *, epoch: int = 0) -> str:
+    """What a plan asks for in an epoch, in the words in which it was asked: `0.5 generated per real`."""
+    match plan:
+        case Schedule(plans=plans):
+            return describe_plan(plans[max(start for start in plans if start <= epoch)])
+        case Add(ratio=ratio):
+            return _describe_ratios(ratio)
+        case Replace(ratio, share):
+            return f"{_describe_ratios(ratio)}, in its place" if share is None else f"a share of {share:g} generated"
+        case Only():
+            return "generated items only"
+        case Balance(to=to, count=count):
+            goal = f"{to} {count}" if isinstance(to, int) else f"{to:g} times the largest"
+            return f"classes raised to {goal}"
+        case _:
+            return repr(plan)
+
+
+def name_class(class_id: int, names: Mapping[int, str], /) -> str:
+    """The name of a class where it has one, else its id."""
+    return names.get(class_id, str(class_id))
+
+
+def _describe_ratios(ratio: float | Mapping[str, float]) -> str:
+    parts = ratio if isinstance(ratio, Mapping) else {"generated": ratio}
+    return " and ".join(f"{value:g} {name}" for name, value in parts.items()) + " per real"
 
 
 def _show(ratio: float | None) -> str:
@@ -114,8 +152,11 @@ def build_report(
     repeated_epochs: tuple[int, ...],
     ranks: int,
     notes: tuple[str, ...],
+    plan: Plan | None = None,
+    class_to_idx: Mapping[str, int] | None = None,
 ) -> MixReport:
     """Sort the flat counts of a `Tally` into a report. The names are those that `MixedDataset` counts under."""
+    class_names = {class_id: name for name, class_id in (class_to_idx or {}).items()}
     sets = {
         name: SetReport(**{key: counts[f"set/{name}/{key}"] for key in SetReport.__dataclass_fields__})
         for name in set_names
@@ -133,6 +174,10 @@ def build_report(
             filters.setdefault(who, {"accepted": 0, "rejected": 0})[verdict] = count
         elif kind == "rejected":
             rejected[rest] = count
+    classes = {side: dict(sorted(table.items())) for side, table in classes.items()}
+    found = [_note_unknown_classes(counts, classes), _note_foreign_classes(counts, classes, planned_real, class_names)]
+    if not repeated_epochs:
+        found.append(_note_surplus(counts, epoch=epoch, length=planned_real + planned_generated))
     return MixReport(
         epoch=epoch,
         planned={"real": planned_real, "generated": planned_generated},
@@ -142,10 +187,43 @@ def build_report(
         realised_ratio=counts["generated"] / counts["real"] if counts["real"] else None,
         padding=counts["padding"],
         sets=sets,
-        classes={side: dict(sorted(table.items())) for side, table in classes.items()},
+        classes=classes,
         filters=filters,
         rejected=rejected,
         repeated_epochs=repeated_epochs,
         ranks=ranks,
-        notes=notes,
+        notes=(*notes, *filter(None, found)),
+        asked="" if plan is None else describe_plan(plan, epoch=epoch),
+        class_names=class_names,
     )
+
+
+def _note_unknown_classes(counts: Counter[str], classes: Mapping[str, Mapping[int, int]]) -> str:
+    """Why one side has no line."""
+    if not counts["real"] or classes["real"] or not classes["generated"]:
+        return ""
+    return "labels by class, real: none counted; either these items have none, or a transform hides them"
+
+
+def _note_foreign_classes(
+    counts: Counter[str], classes: Mapping[str, Mapping[int, int]], planned_real: int, names: Mapping[int, str]
+) -> str:
+    """Said when as many real items were seen as an epoch has: before, a rare class may only not have come yet."""
+    foreign = [class_id for class_id in classes["generated"] if class_id not in classes["real"]]
+    if not foreign or not classes["real"] or not planned_real or counts["real"] < planned_real:
+        return ""
+    shown = ", ".join(name_class(class_id, names) for class_id in foreign)
+    have = ", ".join(name_class(class_id, names) for class_id in classes["real"])
+    return (
+        f"generated items have {'class' if len(foreign) == 1 else 'classes'} {shown}, which no real item served has "
+        f"(these have {have}): if both sides mean the same classes, give them one table of classes"
+    )
+
+
+def _note_surplus(counts: Counter[str], *, epoch: int, length: int) -> str:
+    """More was fetched than the epochs so far have; less than a batch of it does not warn."""
+    surplus = counts["real"] + counts["generated"] - (epoch + 1) * length
+    if surplus <= 0:
+        return ""
+    so_far = f"the {epoch + 1} epochs so far have" if epoch else "one epoch has"
+    return f"{surplus} more than {so_far}: some items were fetched again, to look at them or to fill a last batch"

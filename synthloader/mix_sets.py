@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch.utils.data import Subset
+from torch.utils.data import IterableDataset, Subset
 
 from synthloader.checks import check_type, reject
 from synthloader.errors import LabelContractError, note_error
@@ -307,7 +307,7 @@ def refuse_mix(name: str, dataset: Any) -> None:
     if (
         hasattr(dataset, "__len__")
         and hasattr(dataset, "__getitem__")
-        and not isinstance(dataset, Mapping)
+        and not isinstance(dataset, Mapping | IterableDataset)  # ChainDataset has a length, and may refuse to say it.
         and len(dataset)
     ):
         base = find_base(dataset, 0)[0]

@@ -234,6 +234,8 @@ class MixedDataset(Dataset[Any]):
             repeated_epochs=tuple(sorted(repeated)),
             ranks=ranks,
             notes=tuple(_describe_shortfall(short) for short in self._layout.shortfalls),
+            plan=self.plan,
+            class_to_idx=self.source.classes,
         )
 
     def count_generated(self, epoch: int | None = None, /) -> int:

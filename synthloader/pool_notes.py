@@ -1,4 +1,4 @@
-"""Which pools a cache was filled from: noted beside its entries, so that a changed pool is said before any work."""
+"""Which pools a cache was filled from: noted beside its entries, so that another pool is said before any work."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOGGER = logging.getLogger("synthloader.pool_notes")
 
 
 def count_stale(cache: Cache, pool: Pool, /, *, fingerprints: Collection[str]) -> int:
-    """How many entries of a generator were drawn from other pools and are not found any more; 0 for a known pool.
+    """How many entries of a generator were drawn from other pools and are not found with this one; 0 for a known pool.
 
     It is logged, once. Every entry is looked at for it, some 30 microseconds each.
 
@@ -41,7 +41,9 @@ def count_stale(cache: Cache, pool: Pool, /, *, fingerprints: Collection[str]) -
         stale = len(cache)
     if stale:
         _LOGGER.warning(
-            "the pool of donors has changed: %d entries of the cache no longer count and are made anew", stale
+            "%d entries of the cache were made with donors from another pool (another recipe's, or this one's before "
+            "it changed): they stay for that pool, and are not used with this one",
+            stale,
         )
     return stale
 

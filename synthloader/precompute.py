@@ -37,7 +37,8 @@ class PrecomputeReport:
         failed: Pairs for which every candidate was rejected.
         rejected: {"who: reason": n} of all rejected candidates.
         seconds: Wall time.
-        stale_entries: Entries of the cache that another pool had made and that no longer count.
+        stale_entries: Entries of the cache with donors from another pool: another recipe's, or this one's before it
+            changed. They are not used with this pool.
         interrupted: Whether the run was stopped before its end.
     """
 

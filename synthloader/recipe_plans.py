@@ -9,7 +9,13 @@ from synthloader.plans import Add, Balance, Only, Plan, Replace, Schedule
 from synthloader.recipe_document import Place
 from synthloader.recipe_plugins import build, read_options
 
-__all__ = ["read_plan"]
+__all__ = ["EXAMPLES", "PLANS", "read_plan"]
+
+PLANS: dict[str, type] = {"add": Add, "balance": Balance, "only": Only, "replace": Replace, "schedule": Schedule}
+"""Plans by the names that recipes have for them."""
+
+EXAMPLES = {"add": "0.5", "replace": "1.0", "balance": "{to: 1.0}", "schedule": "{0: only, 20: {add: 0}}"}
+"""What is written after the name of a plan that takes a value."""
 
 
 def read_plan(place: Place) -> Plan:
@@ -30,7 +36,7 @@ def read_plan(place: Place) -> Plan:
     if not isinstance(name, str) or name not in _READERS:
         key.fail(f"there is no plan {show_value(name)}. {suggest_name(str(name), _READERS)}")
     if value is place and name != "only":
-        place.fail(f"{place.way}.{name} needs a value. Write {{{name}: {_EXAMPLES[name]}}}.")
+        place.fail(f"{place.way}.{name} needs a value. Write {{{name}: {EXAMPLES[name]}}}.")
     return _READERS[name](value)
 
 
@@ -76,4 +82,3 @@ _READERS: dict[str, Callable[[Place], Plan]] = {
     "replace": _read_replace,
     "schedule": _read_schedule,
 }
-_EXAMPLES = {"add": "0.5", "replace": "1.0", "balance": "{to: 1.0}", "schedule": "{0: only, 20: {add: 0}}"}

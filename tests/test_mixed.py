@@ -370,7 +370,10 @@ class TestReport:
         for index in range(8):
             train[index]
         lines = str(train.report()).splitlines()
-        assert lines[0] == "epoch 0: ratio asked 1, realised 0 (0 generated and 8 real items served)"
+        assert lines[0] == (
+            "epoch 0: asked 1 generated per real, in its place, 4 for 4 real items; realised 0 (0 generated and 8 real "
+            "items served)"
+        )
         assert lines[1] == "  set generated: 0 of 4, 4 real instead"
         assert lines[-1] == "  rejected by RejectBy: first pixels: 12"
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from synthloader.adapters.folders.image_files import IMAGE_SUFFIXES, read_image_file, read_image_size, show_path
 from synthloader.adapters.folders.mask_files import MaskFile
 from synthloader.adapters.items.voc_annotations import COORDINATES, VocRecord, list_class_names, read_voc_file
-from synthloader.checks import check_choice, check_int, reject
+from synthloader.checks import check_choice, check_int, check_type, reject
 from synthloader.registry import register_plugin
 from synthloader.sources import ItemFacts
 
@@ -39,7 +39,8 @@ class VocDataset(Dataset[tuple[Any, Any]]):
         images: Folder of images; None: `JPEGImages/` in `root`.
         annotations: Folder of XML files; None: `Annotations/` in `root`.
         image_set: Which images: the name of a list in `ImageSets/Main/` (`train`), or of one with its folder
-            (`Segmentation/train`); None: all that have an XML file.
+            (`Segmentation/train`), or several names, for the images of all of them. None: all that have an XML file;
+            refused where a list names only some of them, for the others may be held out.
         names: Names of classes, numbered from 1 in this order, or a dict of ids and names; None: all that occur in any
             of the XML files, in the alphabet's order.
         coordinates: `"pixels"`: boxes are the first and the last pixel, counted from 1, as VOC says; `"edges"`: they
@@ -69,7 +70,7 @@ class VocDataset(Dataset[tuple[Any, Any]]):
         *,
         images: str | os.PathLike[str] | None = None,
         annotations: str | os.PathLike[str] | None = None,
-        image_set: str | None = None,
+        image_set: str | Sequence[str] | None = None,
         names: Sequence[str] | Mapping[int, str] | None = None,
         coordinates: str = "pixels",
         bad_boxes: str = "error",
@@ -179,26 +180,50 @@ def _find_folder(name: str, given: Any, root: Any, usual: str) -> Path:
     return folder
 
 
-def _list_stems(root: Any, image_set: str | None, folder: Path) -> list[str]:
+def _list_stems(root: Any, image_set: str | Sequence[str] | None, folder: Path) -> list[str]:
     """Names of images without suffix."""
+    lists = Path(root if root is not None else folder.parent) / "ImageSets"
     if image_set is None:
         found = sorted(path.stem for path in folder.glob("*.xml") if not path.name.startswith("."))
         if not found:
             reject("annotations", "hold XML files", str(folder), "Look at the path.")
+        _refuse_to_join(lists, found)
         return found
-    lists = Path(root if root is not None else folder.parent) / "ImageSets"
-    file = lists / (f"{image_set}.txt" if "/" in image_set else f"Main/{image_set}.txt")
+    check_type("image_set", image_set, (str, list, tuple))
+    chosen = [image_set] if isinstance(image_set, str) else image_set
+    stems = list(dict.fromkeys(stem for name in chosen for stem in _read_list(lists, name)))
+    if not stems:
+        reject("image_set", "list at least one image", image_set, f"Look into {lists}.")
+    return stems
+
+
+def _refuse_to_join(lists: Path, stems: Sequence[str]) -> None:
+    """Refuse to take all annotated images where a list has only some: others may be those to validate with."""
+    files = {path.stem: path for path in sorted((lists / "Main").glob("*.txt"))}
+    files.update({f"Segmentation/{path.stem}": path for path in sorted((lists / "Segmentation").glob("*.txt"))})
+    names = [name for name in files if "_" not in name or name.rpartition("_")[2] not in files]  # not `cat_train`
+    if any(not set(stems) <= set(_read_list(lists, name)) for name in names):
+        reject(
+            "image_set",
+            f"be chosen: {lists} has lists that leave annotated images out",
+            None,
+            f"Write image_set: {'train' if 'train' in names else names[0]}. Lists: {', '.join(names)}; several can be "
+            "joined: [train, val].",
+        )
+
+
+def _read_list(lists: Path, name: str) -> list[str]:
+    """The names that one list has."""
+    file = lists / (f"{name}.txt" if "/" in name else f"Main/{name}.txt")
     if not file.is_file():
         known = sorted(path.stem for path in (lists / "Main").glob("*.txt"))
         listed = f"Lists in {lists / 'Main'}: {', '.join(known) or 'none'}."
-        reject("image_set", "name a list of images", image_set, listed, error=FileNotFoundError)
+        reject("image_set", "name a list of images", name, listed, error=FileNotFoundError)
     lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines()]
-    stems = list(dict.fromkeys(words[0] for words in lines if words))
+    stems = [words[0] for words in lines if words]
     for stem in stems:
         if os.path.isabs(stem) or os.pardir in Path(stem).parts:
             reject(f"a name in {file}", "stay below the folder of annotations", stem, "Correct the list.")
-    if not stems:
-        reject("image_set", "list at least one image", image_set, f"{file} is empty.")
     return stems
 
 

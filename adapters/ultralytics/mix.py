@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +23,9 @@ RESERVED = frozenset(
     | {"rect_shape", "resized_shape", "segments", "sem_masks", "semantic_mask", "texts", "weight"}
 )
 """What batches of Ultralytics hold already, and the name of `weight=`."""
+
+_COMPARED = 8
+"""So many images of a recipe are compared with those that are trained on."""
 
 
 @dataclass(frozen=True)
@@ -295,7 +299,7 @@ def _check_same_images(theirs: Any, mine: Any) -> None:
         wanted, stated = (getattr(each.dataset, option, None) for each in (mine, theirs))
         if wanted != stated:
             remedy = "Write it into the recipe, below source."
-            reject("the recipe's source", f"have {option}: {str(wanted).lower()}, as the trainer has", stated, remedy)
+            reject(f"{option} of the recipe's source", f"be {str(wanted).lower()}, as the trainer's is", stated, remedy)
     names = {theirs.name(place) for place in range(len(theirs))}
     if not any(mine.name(place) in names for place in range(len(mine))):
         reject(
@@ -304,3 +308,23 @@ def _check_same_images(theirs: Any, mine: Any) -> None:
             theirs.name(0),
             "Give the trainer and the recipe the same data.yaml.",
         )
+    _warn_of_other_images(theirs, mine)
+
+
+def _warn_of_other_images(theirs: Any, mine: Any) -> None:
+    """Say that images of one name are not one image; a copy of the data set in another folder is as good."""
+    places = {theirs.name(place): place for place in range(len(theirs))}
+    shared = [place for place in range(len(mine)) if mine.name(place) in places]
+    for place in shared[:_COMPARED]:
+        files = [each.facts(at).file for each, at in ((theirs, places[mine.name(place)]), (mine, place))]
+        if None in files or os.path.realpath(files[0]) == os.path.realpath(files[1]):
+            continue
+        if theirs.stamps.stamp(files[0]) != mine.stamps.stamp(files[1]):
+            warnings.warn(
+                f"The recipe's source and data= are not the same images: {files[0]} is another picture than {files[1]} "
+                "in the training data. What was generated beforehand from the recipe's source is not used. Give the "
+                "trainer and the recipe the same data.yaml.",
+                UserWarning,
+                stacklevel=2,
+            )
+            return

@@ -14,6 +14,7 @@ import typer
 from synthloader.cli.cache import commands as cache_commands
 from synthloader.cli.demo import demo
 from synthloader.cli.exit_status import Commands, say_warning
+from synthloader.cli.list_parts import list_parts
 from synthloader.cli.precompute import precompute
 from synthloader.cli.preview import preview
 from synthloader.cli.yolo import yolo
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(demo)
+app.command("list")(list_parts)
 app.command()(precompute)
 app.command()(preview)
 app.command()(yolo)

@@ -107,7 +107,7 @@ def _describe(report: Any, cache: Any) -> str:
     from synthloader.progress import describe_rejections
 
     rate = f", {report.done / report.seconds:.1f} per second" if report.seconds > 0 else ""
-    failed = f"; {report.failed} have no accepted candidate" if report.failed else ""
+    failed = f"; for {report.failed} no candidate was accepted" if report.failed else ""
     return (
         f"{report.accepted} of {report.total} samples are ready in {_shorten(cache.path)}{failed}.\n"
         f"{report.generated} generated, {report.cached} found in the cache, {describe_rejections(report.rejected)}; "

@@ -49,7 +49,7 @@ class CocoWriter:
 
     def add(self, name: str, sample: Sample, /) -> dict[str, str]:
         """Write the image, and keep its annotations."""
-        target = require_target(name, sample, Instances, format="coco")
+        target = require_target(sample, Instances, format="coco")
         require_classes(name, target.class_ids.tolist(), self._options.class_names)
         annotations = self._make_annotations(name, target)
         height, width = sample.size_hw

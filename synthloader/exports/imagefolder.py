@@ -50,7 +50,7 @@ class ImageFolderWriter:
 
     def add(self, name: str, sample: Sample, /) -> dict[str, str]:
         """Write the image into the folder of its class."""
-        target = require_target(name, sample, ClassLabel, format="imagefolder")
+        target = require_target(sample, ClassLabel, format="imagefolder")
         require_classes(name, [target.class_id], self._options.class_names)
         class_name = self._options.class_names[target.class_id]
         file = f"{class_name}/{name}{find_suffix(self._options.image_format)}"

@@ -43,7 +43,7 @@ class MasksWriter:
 
     def add(self, name: str, sample: Sample, /) -> dict[str, str]:
         """Write image and mask."""
-        target = require_target(name, sample, SemanticMask, format="masks")
+        target = require_target(sample, SemanticMask, format="masks")
         content = encode_semantic_mask(name, target, self._options.class_names)
         if self._ignore_index is None:
             self._ignore_index = target.ignore_index

@@ -29,7 +29,7 @@ def list_formats(kind: type, /, *, but: Iterable[str] = ()) -> str:
     return ", ".join(repr(name) for name in _HOLDERS[kind] if name not in but)
 
 
-def require_target(name: str, sample: Sample, kind: type[TargetKind], /, *, format: str) -> TargetKind:
+def require_target(sample: Sample, kind: type[TargetKind], /, *, format: str) -> TargetKind:
     """The target of a sample, which must be of the kind that the format holds.
 
     Raises:
@@ -38,12 +38,7 @@ def require_target(name: str, sample: Sample, kind: type[TargetKind], /, *, form
     target = sample.target
     if not isinstance(target, kind):
         given = "unlabelled images" if target is None else type(target).__name__
-        reject(
-            f"the target of sample {name!r}",
-            f"be of kind {kind.__name__} to be exported as {format!r}",
-            target if target is None else type(target).__name__,
-            f"Formats for {given}: {list_formats(type(target))}.",
-        )
+        reject("format", f"hold {given}", format, f"Formats for {given}: {list_formats(type(target))}.")
     return target
 
 

@@ -74,7 +74,7 @@ class VocWriter:
 
         Whether an image without objects has masks is said by the others: these are written at the end.
         """
-        target = require_target(name, sample, Instances, format="voc")
+        target = require_target(sample, Instances, format="voc")
         require_classes(name, target.class_ids.tolist(), self._options.class_names)
         if target.crowd is not None and target.crowd.any():
             raise LeftOutError("crowd region")

@@ -62,7 +62,7 @@ class _YoloWriter:
 
     def add(self, name: str, sample: Sample, /) -> dict[str, str]:
         """Write the image and its labels."""
-        target = require_target(name, sample, Instances, format=self.format)
+        target = require_target(sample, Instances, format=self.format)
         require_classes(name, target.class_ids.tolist(), self._options.class_names)
         if target.crowd is not None and target.crowd.any():
             raise LeftOutError("crowd region")

@@ -184,7 +184,7 @@ def _draw_keypoints(
 
 
 def _draw_labels(canvas: np.ndarray, boxes: np.ndarray, labels: list[str], colors: list[Color]) -> np.ndarray:
-    """Each name above its box, or inside, or below it: wherever it lies on no other name; else it is left out.
+    """Each name at its box, on no other name, where it hides the least of an object; where there is no room, none.
 
     Names that occur seldom have the first choice, then those of small boxes.
     """
@@ -194,15 +194,25 @@ def _draw_labels(canvas: np.ndarray, boxes: np.ndarray, labels: list[str], color
     taken: list[tuple[int, int, int, int]] = []
     for row in sorted(range(len(labels)), key=lambda row: (labels.count(labels[row]), -row)):
         text_width, text_height = (side + 2 * pad for side in measure_text(labels[row], size))
-        left, top, _, bottom = boxes[row].tolist()
-        left = max(0, min(left, width - text_width - 1))
-        for place in (top - text_height, top, bottom - text_height, bottom):
-            spot = (left, place, left + text_width, place + text_height)
-            if place >= 0 and spot[3] < height and not any(_overlap(spot, other) for other in taken):
-                canvas = draw_text(canvas, labels[row], (left, place), size, back=colors[row])
-                taken.append(spot)
-                break
+        left, top, right, bottom = boxes[row].tolist()
+        inside = max(0, min(left, width - text_width - 1))
+        corners = [(inside, y) for y in (top - text_height, top, bottom - text_height, bottom)]
+        corners += [(right, top), (left - text_width, top)]
+        spots = [(x, y, x + text_width, y + text_height) for x, y in corners]
+        spots = [spot for spot in spots if min(spot[:2]) >= 0 and spot[2] < width and spot[3] < height]
+        spots = [spot for spot in spots if not any(_overlap(spot, other) for other in taken)]
+        if spots:
+            spot = min(spots, key=lambda spot: _find_hidden_share(spot, boxes))
+            canvas = draw_text(canvas, labels[row], spot[:2], size, back=colors[row])
+            taken.append(spot)
     return canvas
+
+
+def _find_hidden_share(spot: tuple[int, int, int, int], boxes: np.ndarray) -> float:
+    """The share of the box of which the spot hides most, in tenths: less makes no difference."""
+    sides = np.minimum(boxes[:, 2:], spot[2:]) - np.maximum(boxes[:, :2], spot[:2])
+    areas = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 1), axis=1)
+    return round(float((np.prod(np.maximum(sides, 0), axis=1) / areas).max()), 1)
 
 
 def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
@@ -221,10 +231,20 @@ def _draw_semantic(canvas: np.ndarray, target: SemanticMask, names: dict[int, st
         region = (mask == class_id).astype(np.uint8)
         outlines, _ = cv2.findContours(region, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outlines, -1, find_color(class_id, names), thin, cv2.LINE_AA)
-    size, top = _letter_size(canvas), 0
-    for class_id in found:
-        canvas = draw_text(canvas, _name(class_id, names), (0, top), size, back=find_color(class_id, names))
-        top += measure_text("Ag", size)[1] + 2 * (size // 5) + 1
+    return _draw_legend(canvas, mask, [(_name(class_id, names), find_color(class_id, names)) for class_id in found])
+
+
+def _draw_legend(canvas: np.ndarray, mask: np.ndarray, entries: list[tuple[str, Color]]) -> np.ndarray:
+    """Names of classes in the corner where they hide the fewest labelled pixels."""
+    size = _letter_size(canvas)
+    pad = max(1, size // 5)
+    widths = [measure_text(text, size)[0] + 2 * pad + 1 for text, _ in entries]
+    line = measure_text("Ag", size)[1] + 2 * pad + 1
+    height, width = min(line * len(entries), canvas.shape[0]), min(max(widths, default=0), canvas.shape[1])
+    corners = [(x, y) for y in (0, canvas.shape[0] - height) for x in (0, canvas.shape[1] - width)]
+    left, top = min(corners, key=lambda at: np.count_nonzero(mask[at[1] : at[1] + height, at[0] : at[0] + width]))
+    for number, (text, color) in enumerate(entries):
+        canvas = draw_text(canvas, text, (left, top + number * line), size, back=color)
     return canvas
 
 

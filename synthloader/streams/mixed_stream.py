@@ -9,7 +9,15 @@ ratio 1.5       a A    b B B' c C    d D D' ...            B and B' are two vari
 **Ratio.** After n real items, n x ratio generated ones were served, rounded: a window of any length holds its share to
 within one item. It is counted with exact fractions, for each worker by itself. Workers begin at different phases of
 the cycle: with equally many items each they are together within half an item of the ratio, and otherwise, up to sixteen
-workers that take turns, within two. Ranks begin alike, so that they make equal steps.
+workers that take turns, within two. Where `split=True` and the stream has a length, the workers' last items, of the
+round that does not reach all of them, make up for that: together they serve the rounded ratio, whatever their number,
+and each is within two items of its own at its end.
+Ranks begin alike, so that they make equal steps.
+
+**Length.** `len` is the items of one pass of this rank: n real ones and n x ratio generated ones, rounded. That is what
+is served without workers, and with `split=True` by any number of them. Workers of a stream that splits itself round
+each for itself, which nobody can foresee: less than one item each more or fewer. One that every worker reads whole is
+served as often as there are workers, also unwrapped. Torch's loader warns where more is served than its length says.
 
 **Samples.** A generated sample is a function of (seed, name of its source, variant, attempt), by the same code that
 serves `GeneratedDataset`. The variant numbers go on with the epochs. The name is what `name=` says, or else the
@@ -58,7 +66,8 @@ class MixedStream(StreamMixer, IterableDataset[Any]):
 
     Real items come untouched and in their order, generated ones behind the item that they were made from. A stream can
     be iterated, anew for every pass: a torch `IterableDataset`, a WebDataset pipeline, a list. The length is known
-    where the stream's is. The module's docstring says what is guaranteed.
+    where the stream's is: exactly with `split=True` or without workers, and to within one item for each worker of a
+    stream that splits itself. The module's docstring says what is guaranteed.
 
     Args:
         real: The stream that you train on now. Its items are what adapters know: decoded, not yet normalised.
@@ -177,7 +186,7 @@ class MixedStream(StreamMixer, IterableDataset[Any]):
 
 class _SizedMixedStream(MixedStream):
     def __len__(self) -> int:
-        """Items of one pass of this rank, all workers together."""
+        """Items of one pass of this rank, all workers together; the module's docstring says where it is exact."""
         count = len(self.real) // (self.find_share().num_ranks if self.split else 1)  # type: ignore[arg-type]
         return count + floor(count * self.exact_ratio + Fraction(1, 2))
 

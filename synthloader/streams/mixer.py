@@ -94,7 +94,7 @@ class StreamMixer:
         self._clock.set_epoch(epoch)
 
     def report(self, *, reduce: bool = False) -> MixReport:
-        """What was asked and what was served so far; `planned` and the asked ratio are of the items read so far.
+        """What was asked and what was served so far; `planned` is of the items served so far.
 
         Args:
             reduce: Sum the ranks of a distributed run; every rank must call it.

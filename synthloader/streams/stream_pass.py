@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from math import floor
 from typing import Any
 
@@ -54,6 +55,7 @@ class StreamPass(Iterator[Any]):
         self._ahead: deque[tuple[int, Any]] = deque()
         self._is_ahead = False
         self._phase = find_phase(self._share.worker, self._share.num_workers)
+        self._num_even = self._count_even_rows()
 
     def __next__(self) -> Any:
         if self._outputs is None:
@@ -95,25 +97,49 @@ class StreamPass(Iterator[Any]):
         for row, item in self._read_own():
             self._row, skipped = row, self._served
             group = self._make_group(row, item, skipped)
-            for at, (output, side, class_ids) in enumerate(group, start=skipped + 1):
+            for at, (output, side, class_ids, served) in enumerate(group, start=skipped + 1):
                 is_last = at == skipped + len(group)
                 self._row, self._made, self._served = (row + 1, self._made + 1, 0) if is_last else (row, self._made, at)
+                if served is not None:  # Only now: a pass that is stopped has made versions that nobody got.
+                    self._mixer.count_served(served)
                 yield self._mixer.finish(output, side, class_ids)
 
-    def _make_group(self, row: int, item: Any, skipped: int) -> list[tuple[Any, str, list[int]]]:
-        """What is still to be served of a group, each with the side that it counts for.
+    def _make_group(self, row: int, item: Any, skipped: int) -> list[tuple[Any, str, list[int], Served | None]]:
+        """What is still to be served of a group, each with the side that it counts for and how it came about.
 
         Generated versions are made before the real item is handed out, which others may then change.
         """
-        before, after = (floor(at * self._mixer.exact_ratio + self._phase) for at in (self._made, self._made + 1))
-        group = [(item, "real", self._source.read_class_ids(item))] if not skipped else []
-        for number in range(max(0, skipped - 1), after - before):
+        group: list[tuple[Any, str, list[int], Served | None]] = []
+        if not skipped:
+            group.append((item, "real", self._source.read_class_ids(item), None))
+        for number in range(max(0, skipped - 1), self._count_versions(row)):
             served = self._make(row, item, number)
             if served.is_generated:
-                group.append((served.item, "generated", served.class_ids))
+                group.append((served.item, "generated", served.class_ids, served))
             else:
-                group.append((copy.deepcopy(item), "real", self._source.read_class_ids(item)))
+                group.append((copy.deepcopy(item), "real", self._source.read_class_ids(item), served))
         return group
+
+    def _count_versions(self, row: int) -> int:
+        """How many versions the item of a row gets: by the items of this reader, in the last round by the rows of all.
+
+        Workers with equally many items are together at the rounded ratio of all rows; going on from there by rows, they
+        end at it too, and serve as many items as the stream's length says.
+        """
+        is_even = self._num_even is None or row < self._num_even
+        at, phase = (self._made, self._phase) if is_even else (row, Fraction(1, 2))
+        before, after = (floor(number * self._mixer.exact_ratio + phase) for number in (at, at + 1))
+        return after - before
+
+    def _count_even_rows(self) -> int | None:
+        """Rows before the last round, of which not every worker has one; None where nobody knows."""
+        if self._turns == 1 or not hasattr(self._stream, "__len__"):
+            return None
+        try:
+            num_rows = len(self._stream) // self._row_size  # type: ignore[arg-type]
+        except TypeError:  # As torch's ChainDataset says that one of its parts has no length.
+            return None
+        return num_rows - num_rows % self._turns
 
     def _make(self, row: int, item: Any, number: int) -> Served:
         mixer, position = self._mixer, self._find_position(row)
@@ -130,8 +156,8 @@ class StreamPass(Iterator[Any]):
             served = self._set.serve(Draw(0, 0, variant, None), position)
         finally:
             self._source.hold([], position=position)
-        mixer.count_served(served)
         if not served.is_generated and mixer.on_shortfall == "error":
+            mixer.count_served(served)
             reasons = sorted({f"{who}: {reason}" for who, reason in served.rejections})
             raise ShortfallError(
                 f"nothing could be generated from item {position} ({name}) of epoch {self._epoch} "

@@ -358,6 +358,19 @@ def test_export_takes_the_filters_of_a_recipe_or_none(folder: Path) -> None:
     assert not (folder / "three").exists()
 
 
+def test_export_does_not_call_samples_of_another_recipe_later_attempts_only(folder: Path) -> None:
+    (folder / "other.yaml").write_text(RECIPE + 'version: "corrected"\n')
+    generated = load_recipe(folder / "other.yaml").generated()
+    made = precompute(generated, progress=False).accepted
+    generated.cache.close()  # type: ignore[union-attr]
+    status, out, _ = run("export", "cache", "out", "--format", "coco")
+    assert status == 0
+    said = (
+        rf"{made} further ones of the same sources and variants \(later attempts, or another recipe's: see --recipe\)"
+    )
+    assert re.search(said, " ".join(out.split()))
+
+
 def test_export_says_when_nothing_was_judged_and_numbers_classes_without_names(folder: Path) -> None:
     with LMDBCache(folder / "other") as cache:
         fill(cache, [1])

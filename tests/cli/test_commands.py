@@ -48,7 +48,7 @@ def test_precompute_fills_the_cache_and_says_what_it_did(folder: Path) -> None:
     first, second = out.splitlines()
     with LMDBCache(folder / "cache") as cache:
         num_entries = len(cache)
-    assert first.startswith("12 of 12 samples are ready in cache") or "have no accepted candidate" in first
+    assert first.startswith("12 of 12 samples are ready in cache") or "no candidate was accepted" in first
     assert second.startswith(f"{num_entries} generated, 0 found in the cache, ")
     status, out, err = run("precompute", "recipe.yaml", "--workers", "0", "--quiet")
     assert out.splitlines()[1].startswith(f"0 generated, {num_entries} found in the cache, ")

@@ -25,7 +25,7 @@ RECIPE = """\
 source: {{format: coco, images: data/images, annotations: data/annotations.json}}
 generator: [{{copy_paste: {{num_range: [1, 3]}}}}, color_transfer]
 filters: [{{min_box: {{min_side: 9, drop: samples}}}}]
-variants: 150
+variants: 75
 cache: {cache}
 """
 COMMAND = [sys.executable, "-c", "from synthloader.cli import main; main()"]
@@ -70,7 +70,7 @@ def test_an_interrupted_precompute_resumes_to_the_same_keys_and_bytes(tmp_path: 
     assert err == "\nsynthloader: stopped; run the same command again to go on\n"
     stopped = json.loads(out)
     assert stopped["interrupted"]
-    assert stopped["done"] < stopped["total"] == 600
+    assert stopped["done"] < stopped["total"] == 300
     kept = read_records(tmp_path / "stopped")
     assert 64 <= len(kept) <= stopped["generated"]
 

@@ -135,11 +135,9 @@ class TestEveryFormat:
             return
         with pytest.raises(ValueError) as caught:
             export(samples, tmp_path / "out", format=format)
-        name, wanted = f"the target of sample {make_name(1)!r}", type(TARGETS[format]).__name__
-        shown = None if kind == "NoneType" else kind
-        assert str(caught.value) == (
-            f"{name} must be of kind {wanted} to be exported as {format!r}, got {name}={shown!r}. {FORMATS_OF[kind]}"
-        )
+        given = "unlabelled images" if kind == "NoneType" else kind
+        assert str(caught.value) == f"format must hold {given}, got format={format!r}. {FORMATS_OF[kind]}"
+        assert caught.value.__notes__ == [f"while exporting sample {make_name(1)!r} as {format!r}"]
         assert not (tmp_path / "out").exists()
 
     def test_a_class_without_a_name_is_refused(self, tmp_path: Path, format: str) -> None:

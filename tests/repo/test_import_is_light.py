@@ -33,7 +33,7 @@ HEAVY = {
     "ultralytics",
     "umap",
 }
-# Processor time beyond torch, NumPy and OpenCV, the best of three. Far above what it takes, far below what one
+# Processor time beyond torch, NumPy and OpenCV, the best of up to three. Far above what it takes, far below what one
 # heavy package costs.
 LIMIT_S = 0.8
 
@@ -65,8 +65,10 @@ def test_importing_synthloader_loads_nothing_heavy() -> None:
 
 def test_importing_synthloader_is_quick() -> None:
     # Torchvision is a requirement, and takes its time whoever imports it first.
-    seconds = min(probe("synthloader", with_torchvision=True)["seconds"] for _ in range(3))
-    assert seconds < LIMIT_S
+    seconds: list[float] = []
+    while len(seconds) < 3 and min(seconds, default=LIMIT_S) >= LIMIT_S:
+        seconds.append(probe("synthloader", with_torchvision=True)["seconds"])
+    assert min(seconds) < LIMIT_S, seconds
 
 
 @pytest.mark.parametrize("module", ["rich.console", "typer"])

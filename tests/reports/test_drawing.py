@@ -136,3 +136,18 @@ def test_a_region_of_a_semantic_mask_is_outlined() -> None:
     assert outline[80, 30:80].all()
     assert outline[99, 30:80].all()
     assert not outline[85:95, 30:80].any()
+
+
+def test_a_name_does_not_hide_a_small_object() -> None:
+    # Above the tray's box, where its name would be written first, lies a coin; there is room enough elsewhere.
+    boxes = np.array([[40, 40, 140, 100], [42, 20, 56, 34]], "f4")
+    drawn = draw_sample(make_sample(Instances(np.array([1, 2]), boxes)), {1: "tray", 2: "coin"})
+    assert (drawn[24:30, 46:51] == 128).all()
+
+
+def test_the_names_of_a_mask_stand_in_the_corner_with_the_fewest_labels() -> None:
+    mask = np.zeros(SIZE_HW, np.int32)
+    mask[:70, :120], mask[:40, 120:] = 1, 2
+    drawn = draw_sample(make_sample(SemanticMask(mask)), {1: "disc", 2: "coin"})
+    assert (drawn[-20:, :40] == find_color(2, {1: "disc", 2: "coin"})).all(axis=2).any()
+    assert not (drawn[5:20, 5:40] == find_color(1, {1: "disc", 2: "coin"})).all(axis=2).any()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import ChainDataset, DataLoader, IterableDataset, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from synthloader.errors import LabelContractError, NothingToGenerate, ShortfallError
@@ -418,6 +418,10 @@ class TestLength:
         part = MixedStream(items, Redraw(), 0.5, split=True, num_replicas=2, rank=1)
         assert len(part) == len(list(part)) == 3
         assert not hasattr(MixedStream(Shapes(5), Redraw(), 0.5), "__len__")
+
+    def test_one_that_a_stream_refuses_to_say_is_not_asked_for(self) -> None:
+        chain = ChainDataset([Shapes(3), Shapes(5)])  # Has __len__, which raises TypeError.
+        assert len(list(MixedStream(chain, Redraw(), 0.5))) == 12
 
     def test_plain_attributes_are_the_streams_and_its_methods_are_refused(self) -> None:
         stream = MixedStream(Shapes(2), Redraw(), 1.0)

@@ -123,8 +123,10 @@ def test_at_ratio_0_batches_are_those_of_the_unwrapped_run(num_workers: int) -> 
     assert epochs[0] == epochs[1]
 
 
-@pytest.mark.parametrize("split", [False, True], ids=["whole", "split"])
-@pytest.mark.parametrize("seedable", [False, True])
+@pytest.mark.parametrize(
+    ("seedable", "split"),
+    [(False, False), (True, False), (False, True), pytest.param(True, True, marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_ranks_share_every_epoch(tmp_path: Path, kind: str, seedable: bool, split: bool) -> None:
     debug_launcher(run_rank, (tmp_path, kind, seedable, split), num_processes=2)

@@ -111,10 +111,27 @@ def list_epochs(batches: list[dict[str, Any]], steps: int = 4) -> list[list[str]
     ]
 
 
-@pytest.mark.parametrize(("num_workers", "persistent"), [(0, False), (2, False), (2, True)])
-@pytest.mark.parametrize("hide", [lambda mix: mix, lambda mix: Subset(mix, range(len(mix)))], ids=["mix", "subset"])
+def keep(mix: MixedDataset) -> MixedDataset:
+    return mix
+
+
+def hide_in_subset(mix: MixedDataset) -> Subset[Any]:
+    return Subset(mix, range(len(mix)))
+
+
+@pytest.mark.parametrize(
+    ("hide", "num_workers", "persistent"),
+    [
+        (keep, 0, False),
+        (keep, 2, False),
+        (keep, 2, True),
+        pytest.param(hide_in_subset, 0, False, marks=pytest.mark.slow),
+        pytest.param(hide_in_subset, 2, False, marks=pytest.mark.slow),
+        (hide_in_subset, 2, True),
+    ],
+)
 def test_every_epoch_holds_the_asked_share_and_is_another(
-    tmp_path: Path, num_workers: int, persistent: bool, hide: Callable[[MixedDataset], Any]
+    tmp_path: Path, hide: Callable[[MixedDataset], Any], num_workers: int, persistent: bool
 ) -> None:
     train = mix_detection(0.5)
     arguments = make_arguments(tmp_path, num_workers, dataloader_persistent_workers=persistent)
@@ -127,17 +144,19 @@ def test_every_epoch_holds_the_asked_share_and_is_another(
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-@pytest.mark.parametrize("after_steps", [2, 4, 6])
-def test_a_resumed_run_goes_on_with_the_next_batch(tmp_path: Path, num_workers: int, after_steps: int) -> None:
+def test_a_resumed_run_goes_on_with_the_next_batch(tmp_path: Path, num_workers: int) -> None:
     saving: Any = {"save_strategy": "steps", "save_steps": 2, "num_train_epochs": 3, "num_workers": num_workers}
     train = mix_detection(0.5)
     whole = fit(train, make_arguments(tmp_path, **saving), EpochCallback())
     assert list_epochs(whole) == read_epochs(3)
-    checkpoint = str(tmp_path / f"checkpoint-{after_steps}")
-    resumed = fit(
-        mix_detection(0.5), make_arguments(tmp_path, **saving), EpochCallback(), resume_from_checkpoint=checkpoint
-    )
-    assert [batch["images"] for batch in resumed] == [batch["images"] for batch in whole[after_steps:]]
+    for after_steps in (2, 4, 6):  # within an epoch, at its end, within the next one
+        resumed = fit(
+            mix_detection(0.5),
+            make_arguments(tmp_path, **saving | {"save_strategy": "no"}),
+            EpochCallback(),
+            resume_from_checkpoint=str(tmp_path / f"checkpoint-{after_steps}"),
+        )
+        assert [batch["images"] for batch in resumed] == [batch["images"] for batch in whole[after_steps:]]
 
 
 def test_gradients_that_are_accumulated_leave_the_epoch_alone(tmp_path: Path) -> None:
@@ -221,8 +240,15 @@ class TestRows:
         Trainer(model, arguments, train_dataset=train, callbacks=list(callbacks)).train()
         return model.batches
 
-    @pytest.mark.parametrize("num_workers", [0, 2])
-    @pytest.mark.parametrize("remove_unused_columns", [True, False])
+    @pytest.mark.parametrize(
+        ("num_workers", "remove_unused_columns"),
+        [
+            (0, False),
+            (2, True),
+            pytest.param(0, True, marks=pytest.mark.slow),
+            pytest.param(2, False, marks=pytest.mark.slow),
+        ],
+    )
     def test_classes_are_true_and_the_share_is_exact(
         self, tmp_path: Path, num_workers: int, remove_unused_columns: bool
     ) -> None:

@@ -267,11 +267,20 @@ class TestEpochCallback:
         with pytest.warns(UserWarning, match="^More items of epoch 0 were fetched than it has"):
             make_trainer(tmp_path).fit(Tiny(), make_loader(train, "shuffle", 0))
 
-    @pytest.mark.parametrize("num_workers", [0, 2])
-    @pytest.mark.parametrize("kind", ["shuffle", "epochs", "batches"])
+    @pytest.mark.parametrize(
+        ("kind", "num_workers"),
+        [
+            ("shuffle", 0),
+            ("shuffle", 2),
+            ("epochs", 2),
+            ("batches", 2),
+            pytest.param("epochs", 0, marks=pytest.mark.slow),
+            pytest.param("batches", 0, marks=pytest.mark.slow),
+        ],
+    )
     @pytest.mark.parametrize("saved", ["epoch", "step", "validation"])
     def test_a_resumed_run_goes_on_with_its_epoch(
-        self, tmp_path: Path, num_workers: int, kind: str, saved: str
+        self, tmp_path: Path, kind: str, num_workers: int, saved: str
     ) -> None:
         """Also where the checkpoint was written by the last step or by validation, before the epoch was counted."""
 

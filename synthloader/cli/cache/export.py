@@ -102,7 +102,9 @@ def _count_others(selection: Selection) -> str:
         "rejected": selection.num_rejected,
         "not judged by these filters": selection.num_unjudged,
         "could not be made": selection.num_not_made,
-        "later attempts": selection.num_superseded,
+        "further ones of the same sources and variants (later attempts, or another recipe's: see --recipe)": (
+            selection.num_superseded
+        ),
         "of other generators or seeds": selection.num_others,
     }
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)

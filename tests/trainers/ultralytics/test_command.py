@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,33 @@ def test_the_result_is_said_in_words(tmp_path: Path) -> None:
     data = write_data(tmp_path, "detect")
     done = call(write_recipe(tmp_path, data), *list_settings(tmp_path, data))
     assert done.exit_code == 0, done.output
-    assert "epoch 0: ratio asked 0.5, realised 0.5 (4 generated and 8 real items served)" in done.stdout
+    assert (
+        "epoch 0: asked 0.5 generated per real, 4 for 8 real items; realised 0.5 (4 generated and 8 real items served)"
+        in done.stdout
+    )
     done = call(write_recipe(tmp_path, data, plan={"add": 0}), *list_settings(tmp_path, data))
     assert done.exit_code == 0, done.output
     assert "ratio 0: nothing was generated" in done.stdout
+
+
+def test_other_images_of_the_same_names_are_warned_of(tmp_path: Path) -> None:
+    mine, copy = write_data(tmp_path, "detect"), tmp_path / "copy"
+    shutil.copytree(mine.parent, copy)
+    data = yaml.safe_load(mine.read_text())
+    (copy / "data.yaml").write_text(yaml.safe_dump({**data, "path": str(copy)}))
+    recipe = write_recipe(tmp_path, mine)
+    settings = list_settings(tmp_path, copy / "data.yaml", epochs=1)
+    assert call(recipe, *settings).exit_code == 0  # a warning would be an error
+    files = sorted((copy / "images/train").iterdir())
+    for file, other in zip(files, [*files[1:], files[0]], strict=True):
+        shutil.copy(mine.parent / "images/train" / other.name, file)
+    said = (
+        rf"not the same images: {mine.parent}/images/train/0000\.png is another picture than {copy}/images/train/0000"
+    )
+    with pytest.warns(UserWarning, match=said) as found:
+        done = call(recipe, *settings)
+    assert done.exit_code == 0, done.output
+    assert len([each for each in found if "same images" in str(each.message)]) == 1
 
 
 @pytest.mark.parametrize(

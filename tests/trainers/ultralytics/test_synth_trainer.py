@@ -208,8 +208,8 @@ def test_a_recipe_for_other_images_or_another_task_is_refused(tmp_path: Path) ->
     with pytest.raises(ValueError) as caught:
         build_dataset(synth_trainer(get_trainer("segment"), recipe=recipe), "segment", tmp_path, data)
     assert str(caught.value) == (
-        "the recipe's source must have task: segment, as the trainer has, got the recipe's source='detect'. Write it "
-        "into the recipe, below source."
+        "task of the recipe's source must be segment, as the trainer's is, got task of the recipe's source='detect'. "
+        "Write it into the recipe, below source."
     )
     for file in (other.parent / "images" / "train").iterdir():
         file.rename(file.with_stem(f"x{file.stem}"))
@@ -292,7 +292,10 @@ def test_ultralytics_own_file_for_several_devices_runs_the_class(tmp_path: Path)
         finally:
             ddp_cleanup(trainer, file)
     assert done.returncode == 0, done.stderr
-    assert "ratio asked 0.5, realised 0.5 (4 generated and 8 real items served)" in done.stdout + done.stderr
+    assert (
+        "asked 0.5 generated per real, 4 for 8 real items; realised 0.5 (4 generated and 8 real items served)"
+        in done.stdout + done.stderr
+    )
 
 
 def test_nothing_is_written_for_one_device(tmp_path: Path) -> None:

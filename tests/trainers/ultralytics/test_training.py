@@ -92,14 +92,12 @@ def test_validation_stays_real(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "changes"),
     [
-        ("detect", {"rect": True}),
-        ("detect", {"cache": "ram"}),
+        ("detect", {"rect": True, "cache": "ram"}),
         ("segment", {"cache": "disk", "copy_paste": 1.0}),
         pytest.param("segment", {"copy_paste": 1.0, "copy_paste_mode": "mixup"}, marks=pytest.mark.slow),
         ("detect", {"mixup": 1.0, "cutmix": 1.0}),
         ("detect", {"fraction": 0.5}),
-        ("detect", {"classes": [0, 2]}),
-        ("detect", {"single_cls": True}),
+        ("detect", {"classes": [0, 2], "single_cls": True}),
         ("detect", {"plots": True, "val": True, "save": True}),
         pytest.param("pose", {"plots": True, "flipud": 0.5, "degrees": 10.0}, marks=pytest.mark.slow),
         pytest.param("obb", {"degrees": 45.0}, marks=pytest.mark.slow),
@@ -162,8 +160,9 @@ def test_the_report_is_logged_when_training_ends(tmp_path: Path) -> None:
         logger.removeHandler(handler)
         logger.setLevel(level)
     assert lines.count(f"synthloader, {trainer.mix.report()}") == 1
-    assert "synthloader, epoch 0: ratio asked 0.5, realised 0.5 (4 generated and 8 real items served)" in "\n".join(
-        lines
+    assert (
+        "synthloader, epoch 0: asked 0.5 generated per real, 4 for 8 real items; realised 0.5 (4 generated and 8 real items served)"
+        in "\n".join(lines)
     )
 
 
