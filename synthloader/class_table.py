@@ -10,7 +10,7 @@ import numpy as np
 
 from synthloader.checks import check_choice
 
-__all__ = ["ClassTable", "share_out", "share_uses"]
+__all__ = ["ClassTable", "find_contradiction", "share_out", "share_uses"]
 
 _GOLDEN = 0.6180339887498949
 _NUM_ADJUSTMENTS = 30
@@ -210,3 +210,18 @@ def _walk_back(came_from: Mapping[int, int], place: int) -> list[int]:
     while came_from[path[-1]] != path[-1]:
         path.append(came_from[path[-1]])
     return path[::-1]
+
+
+def find_contradiction(mine: Mapping[str, int], theirs: Mapping[str, int], /) -> tuple[str, str, str] | None:
+    """What two tables of class names to ids say differently; None where they agree.
+
+    Returns:
+        The subject, what the first table says of it, and what the second says.
+    """
+    names = {class_id: name for name, class_id in mine.items()}
+    for name, class_id in theirs.items():
+        if names.get(class_id, name) != name and name not in mine:
+            return f"class {class_id}", repr(names[class_id]), repr(name)
+        if mine.get(name, class_id) != class_id:
+            return f"class {name!r}", str(mine[name]), str(class_id)
+    return None

@@ -121,13 +121,15 @@ def read_class_table(base: Any, /) -> dict[str, int]:
 def read_labels(base: Any, /) -> Any:
     """One class id for each item of a classification dataset: its `targets`, or what timm's reader lists."""
     count = len(base) if hasattr(base, "__len__") else -1
+    lister = _find_lister(base)
+    samples: Any = getattr(lister, "samples", None)
+    if count and _is_sized(samples, count) and isinstance(samples[0], tuple | list):
+        if isinstance(samples[0][-1], int):  # What is read; `targets` beside it is a copy.
+            return _ReaderLabels(samples)
+        if lister is not base:
+            return None
     targets = getattr(base, "targets", None)
-    if _is_list_of_ints(targets, count):
-        return targets
-    reader = _find_lister(base)
-    if reader is base or not _is_sized(reader.samples, count) or not count:
-        return None
-    return _ReaderLabels(reader.samples) if isinstance(reader.samples[0][-1], int) else None
+    return targets if _is_list_of_ints(targets, count) else None
 
 
 class _ReaderLabels:

@@ -11,6 +11,7 @@ from typing import Any
 from torch.utils.data import IterableDataset, Subset
 
 from synthloader.checks import check_type, reject
+from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, note_error
 from synthloader.forked_workers import explain_cuda_error, is_forked_worker, make_cuda_error, needs_cuda
 from synthloader.generated import GeneratedDataset, Outcome
@@ -253,19 +254,14 @@ def check_classes(real: Source, sets: Iterable[GeneratedSet | PlainSet], /) -> N
     """
     foreign = [part for part in sets if not part.own]
     mine = real.classes or {} if foreign else {}
-    names = {class_id: name for name, class_id in mine.items()}
     for part in foreign:
-        for name, class_id in (part.source.classes or {}).items():
-            if names.get(class_id, name) != name and name not in mine:
-                raise LabelContractError(
-                    f"class {class_id} is {names[class_id]!r} in the real dataset and {name!r} in the generated "
-                    f"set {part.name!r}. Give both one table of classes, or renumber one of them."
-                )
-            if mine.get(name, class_id) != class_id:
-                raise LabelContractError(
-                    f"class {name!r} is {mine[name]} in the real dataset and {class_id} in the generated set "
-                    f"{part.name!r}. Give both one table of classes, or renumber one of them."
-                )
+        found = find_contradiction(mine, part.source.classes or {})
+        if found is not None:
+            subject, real_says, set_says = found
+            raise LabelContractError(
+                f"{subject} is {real_says} in the real dataset and {set_says} in the generated set {part.name!r}. Give "
+                f"both one table of classes, or renumber one of them."
+            )
 
 
 def warn_of_leak(real: Source, sets: Iterable[GeneratedSet | PlainSet], /) -> None:

@@ -272,7 +272,7 @@ class Source(Sequence[Sample]):
         read: Callable[[Any], list[int]] = self._reads_class_ids or _read_nothing
         try:
             return list(read(item))
-        except (KeyError, TypeError, IndexError, AttributeError, ValueError):
+        except (KeyError, TypeError, IndexError, AttributeError, RuntimeError, ValueError):
             return []  # transforms may have given the item another form: then its classes are not counted
 
     @cached_property

@@ -58,9 +58,7 @@ class Tally:
 
     @epoch.setter
     def epoch(self, value: int) -> None:
-        if self._becomes_main():
-            self._epoch = _share(np.zeros(1, np.int64))
-            self._attach()
+        self._becomes_main()
         self._epoch_view[0] = value
 
     def add(self, name: str, amount: int = 1, /) -> None:
@@ -135,7 +133,10 @@ class Tally:
         self._pid = pid
 
     def _becomes_main(self) -> bool:
-        """Part from the process that made this object, with one's own counts; not in it, nor in loaders' workers."""
+        """Part from the process that made this object, with one's own counts and an epoch that no other rank sets.
+
+        Not in that process itself, nor in loaders' workers.
+        """
         pid = os.getpid()
         if pid == self._home or torch.utils.data.get_worker_info() is not None:
             return False
@@ -144,6 +145,7 @@ class Tally:
             counts[0] = self._row
             self._row[:] = memoryview(np.zeros_like(counts[0]))
         self._counts, self._names = _share(counts), _share(self._name_view)
+        self._epoch = _share(self._epoch_view)
         self._home = pid
         self._attach()
         return True

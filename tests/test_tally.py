@@ -327,6 +327,28 @@ def test_a_rank_that_was_handed_the_dataset_counts_for_itself(method: str) -> No
     assert dataset.tally.epoch == 0
 
 
+def set_an_epoch_after_counting(pipe: Any, tally: Tally) -> None:
+    tally.count_fetched(0)  # As `MixedDataset.set_epoch` does before it sets one.
+    tally.epoch = 5
+    pipe.send(tally.epoch)
+    pipe.close()
+
+
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_no_rank_sets_the_epoch_of_another(method: str) -> None:
+    tally = Tally()
+    tally.epoch = 3
+    assert run(method, set_an_epoch_after_counting, tally) == 5
+    assert tally.epoch == 3
+    assert run(method, read_epoch, tally) == 3
+
+
+def read_epoch(pipe: Any, tally: Tally) -> None:
+    tally.read()
+    pipe.send(tally.epoch)
+    pipe.close()
+
+
 def count_then_read(pipe: Any, tally: Tally) -> None:
     tally.add("all", 5)
     tally.add_fetch(0)

@@ -217,6 +217,8 @@ class DetectionAdapter:
             target = target.get("annotations", [])
         if isinstance(target, list):
             return [int(annotation["category_id"]) for annotation in target]
+        if not isinstance(target, Mapping):  # Transforms of the dataset may have made something else of it.
+            return []
         labels: Any = next((target[field] for field in CLASS_FIELDS if field in target), [])
         return [int(label) for label in (labels.tolist() if hasattr(labels, "tolist") else labels)]
 

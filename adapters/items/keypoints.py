@@ -39,7 +39,7 @@ def read_keypoints(
     Raises:
         ValueError: The shape is another one, or the points are those of an image of another size.
     """
-    if "keypoints" not in target or not num_rows:
+    if "keypoints" not in target or (not num_rows and np.ndim(target["keypoints"]) != 3):
         return None
     value, name = target["keypoints"], f"{name}['keypoints']"
     canvas_hw = getattr(value, "canvas_size", size_hw)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from synthloader.checks import check_count, check_fraction, check_int, check_range, check_type, reject, suggest_name
+from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generators.canvas import Canvas
 from synthloader.generators.cut_out import CutOut
@@ -118,8 +119,16 @@ class CopyPaste:
             classes: Class names to ids; None where the dataset has no table.
 
         Raises:
-            LabelContractError: A name in `classes=` is not in the table, or there is none.
+            LabelContractError: A name in `classes=` is not in the table, or there is none; or the pool has a table that
+                gives the same class another number.
         """
+        found = find_contradiction(classes or {}, getattr(pool, "classes", None) or {})
+        if found is not None:
+            subject, source_says, pool_says = found
+            raise LabelContractError(
+                f"{subject} is {source_says} in the sources and {pool_says} in the pool, from which CopyPaste pastes. "
+                f"Give both one table of classes, or renumber one of them."
+            )
         bound = copy.copy(self)
         bound._donors = Donors(pool)
         if self._classes is not None:

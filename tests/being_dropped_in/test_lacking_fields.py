@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, Subset
 from torchvision import tv_tensors
 from torchvision.datasets import CocoDetection, VOCDetection, wrap_dataset_for_transforms_v2
 
+from synthloader.adapters import DetectionAdapter, YoloDataset
 from synthloader.cache import LMDBCache
 from synthloader.errors import LabelContractError
 from synthloader.generated import GeneratedDataset
@@ -24,7 +25,7 @@ from synthloader.generators import Chain, ColorTransfer, CopyPaste, OneOf
 from synthloader.mixed import MixedDataset
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask
-from tests.shapes import draw_numbered, write_coco_shapes, write_voc
+from tests.shapes import draw_numbered, write_coco_shapes, write_voc, write_yolo
 
 # PIL opens files lazily, and those of items that were refused are never read to their end.
 pytestmark = [
@@ -236,3 +237,44 @@ class TestPartsOfADataset:
             MixedDataset(part, GeneratedDataset(part, Touch()), ratio=0.5)
             MixedDataset(whole, GeneratedDataset(whole, Touch()), ratio=0.5).split([4, 2], torch.Generator())
             MixedDataset(part, GeneratedDataset(Drawn("boxes", "labels"), Touch()), ratio=0.5)
+
+
+class TestClassesOfAPool:
+    """What is pasted brings its class along, so a pool must number classes as the sources do."""
+
+    @pytest.mark.parametrize("first_class", [1, 0])
+    def test_one_that_numbers_them_otherwise_is_refused(self, first_class: int, tmp_path: Path) -> None:
+        data = write_yolo(tmp_path / "fruit", task="segment")
+        real, pool = YoloDataset(data, task="segment"), YoloDataset(data, task="segment", first_class=first_class)
+        made = GeneratedDataset(real, CopyPaste(), pool=pool)
+        if not first_class:
+            made[0]
+            return
+        with pytest.raises(LabelContractError) as caught:
+            MixedDataset(real, made, ratio=0.5)
+        assert str(caught.value) == (
+            "class 'box' is 0 in the sources and 1 in the pool, from which CopyPaste pastes. Give both one table of "
+            "classes, or renumber one of them."
+        )
+
+    def test_colours_may_come_from_a_pool_of_any_classes(self, tmp_path: Path) -> None:
+        data = write_yolo(tmp_path / "fruit", task="segment")
+        real, pool = YoloDataset(data, task="segment"), YoloDataset(data, task="segment", first_class=1)
+        MixedDataset(real, GeneratedDataset(real, ColorTransfer(), pool=pool), ratio=0.5)[len(real)]
+
+
+def test_an_image_without_objects_keeps_the_number_of_its_keypoints() -> None:
+    item = (
+        torch.zeros(3, 8, 8, dtype=torch.uint8),
+        {
+            "boxes": torch.zeros(0, 4),
+            "labels": torch.zeros(0, dtype=torch.int64),
+            "keypoints": torch.zeros(0, 5, 3),
+        },
+    )
+    target = DetectionAdapter(instance_fields=[]).to_sample(item, index=0).target
+    assert isinstance(target, Instances)
+    assert target.keypoints is not None
+    assert target.keypoints.shape == (0, 5, 3)
+    back = DetectionAdapter(instance_fields=[]).from_sample(Sample(np.zeros((8, 8, 3), np.uint8), target), like=item)
+    assert back[1]["keypoints"].shape == (0, 5, 3)

@@ -154,3 +154,30 @@ def test_another_loader_of_files_is_another_content(tmp_path: Path) -> None:
         grey = GeneratedDataset(ImageFolder(folder, loader=open_grey), Touch(), cache=cache, variants=1)
         assert grey[0][0].mode == "L"
         assert len(cache) == 2
+
+
+def test_classes_are_those_that_are_read_and_not_a_copy_beside_them(tmp_path: Path) -> None:
+    real = ImageFolder(str(write_imagefolder(tmp_path / "pictures") / "train"))
+    real.samples = [(path, 1 - class_id if class_id < 2 else class_id) for path, class_id in real.samples]
+    source = Source(real)
+    for index in range(len(real)):
+        assert source.class_ids(index).tolist() == [real[index][1]]
+    assert source.labels is not None
+    assert source.labels.tolist() == [real[index][1] for index in range(len(real))]
+
+
+@pytest.mark.parametrize("names", [("target_transform",), ("transforms",)], ids=str)
+def test_transforms_that_make_a_tensor_of_the_target_are_no_hindrance(names: tuple[str, ...], tmp_path: Path) -> None:
+    def to_tensor(rows: Any) -> torch.Tensor:
+        return torch.tensor([row["bbox"] for row in rows])
+
+    def transform(image: Any, rows: Any) -> Any:
+        return image, to_tensor(rows)
+
+    open_coco(tmp_path)
+    made = {"target_transform": to_tensor, "transforms": transform}
+    real = open_coco(tmp_path, lambda *files: CocoDetection(*files, **{name: made[name] for name in names}))
+    train = MixedDataset(real, GeneratedDataset(real, Touch()), ratio=1.0)
+    for index in range(len(train)):
+        draw = train.draw(index)
+        assert torch.equal(train[index][1], real[index if draw is None else draw.source][1])
