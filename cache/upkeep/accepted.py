@@ -39,7 +39,7 @@ class Selection:
         num_rejected: Samples that a filter rejected.
         num_unjudged: Samples on which these filters have said nothing.
         num_superseded: Accepted ones of which an earlier attempt was accepted too.
-        num_others: Entries of other generators or seeds than were asked for.
+        num_others: Entries of other generators or seeds than were asked for, or not served to who asks.
         has_semantic_masks: Whether some of the labels are semantic masks.
         steps: Texts under which the verdicts of the filters stand, in order.
     """
@@ -96,6 +96,7 @@ def select_accepted(
     filters: str | None = None,
     fingerprints: Collection[str] | None = None,
     seed: int | None = None,
+    serves: Callable[[bytes, Origin], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Selection:
     """Find the accepted samples. Nothing is decoded before they are iterated over.
@@ -109,6 +110,7 @@ def select_accepted(
             that the cache has verdicts of.
         fingerprints: Of the generators; None: all.
         seed: Of the generated dataset; None: all.
+        serves: Whether a training run is served the entry of this key and origin; None: any may be.
         progress: Called with the number of records looked at and of all.
 
     Raises:
@@ -130,7 +132,7 @@ def select_accepted(
         Sharp/1() 1
     """
     check_type("cache", cache, LMDBCache)
-    return _Choice(Selection(cache), fingerprints, seed, progress).run(filters)
+    return _Choice(Selection(cache), fingerprints, seed, serves, progress).run(filters)
 
 
 @dataclass
@@ -153,12 +155,14 @@ class _Choice:
         selection: Selection,
         fingerprints: Collection[str] | None,
         seed: int | None,
+        serves: Callable[[bytes, Origin], bool] | None,
         progress: Callable[[int, int], None] | None,
     ) -> None:
         self._selection = selection
         self._leases = selection.cache.leases
         self._fingerprints = fingerprints
         self._seed = seed
+        self._serves = serves
         self._progress = progress
         self._accepted: dict[bytes, bool] = {}
 
@@ -227,6 +231,9 @@ class _Choice:
             self._seed is not None and seed != self._seed
         ):
             selection.num_others += 1
+            return None
+        if self._serves is not None and (origin is None or not self._serves(key, origin)):
+            selection.num_others += 1  # Of other labels, images, donors or variants.
             return None
         if head.kind == "rejected":
             selection.num_not_made += 1

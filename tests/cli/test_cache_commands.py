@@ -352,8 +352,8 @@ def test_export_takes_the_filters_of_a_recipe_or_none(folder: Path) -> None:
     (folder / "seed.yaml").write_text(RECIPE + "seed: 7\n")
     status, out, err = run("export", "cache", "three", "--format", "voc", "--recipe", "seed.yaml")
     assert err == (
-        f"synthloader: error: Exporting the cache {folder}/cache: no sample is accepted: {num_samples} of other "
-        "generators or seeds (fill it: synthloader precompute)\n"
+        f"synthloader: error: Exporting the cache {folder}/cache: no sample is accepted: {num_samples} made "
+        "otherwise, or of what is no longer there (fill it: synthloader precompute)\n"
     )
     assert not (folder / "three").exists()
 
@@ -366,9 +366,41 @@ def test_export_does_not_call_samples_of_another_recipe_later_attempts_only(fold
     status, out, _ = run("export", "cache", "out", "--format", "coco")
     assert status == 0
     said = (
-        rf"{made} further ones of the same sources and variants \(later attempts, or another recipe's: see --recipe\)"
+        rf"{made} further ones of the same sources and variants \(later attempts; without --recipe also other recipes\)"
     )
     assert re.search(said, " ".join(out.split()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'version: "corrected"\n',
+        "variants: 1\n",
+        "attempts: 1\n",
+        "pool: {format: coco, images: other/images, annotations: other/annotations.json}\n",
+    ],
+)
+def test_export_takes_what_a_run_of_the_recipe_is_served_and_nothing_else(folder: Path, change: str) -> None:
+    field = change.partition(":")[0]
+    kept = "".join(line for line in RECIPE.splitlines(True) if not line.startswith(f"{field}:"))
+    write_coco(folder / "other", 3)
+    (folder / "other.yaml").write_text(kept + change)
+    made = {name: load_recipe(folder / name).generated() for name in ("recipe.yaml", "other.yaml")}
+    precompute(made["other.yaml"], progress=False)
+    for name, generated in made.items():
+        assert generated.cache is not None
+        served = set()
+        for index in range(len(generated)):
+            source, variant = generated.locate(index)
+            sample = generated.make(source, variant).sample
+            if sample is not None:
+                assert sample.origin is not None
+                served.add(generated.make_cache_key(source, variant, sample.origin.attempt).hex())
+        generated.cache.close()
+        status, _, err = run("export", "cache", name[:5], "--format", "webdataset", "--recipe", name)
+        assert (status, err) == (0, "")
+        lines = (folder / name[:5] / "provenance.jsonl").read_text().splitlines()
+        assert {json.loads(line)["name"] for line in lines} == served
 
 
 def test_export_says_when_nothing_was_judged_and_numbers_classes_without_names(folder: Path) -> None:

@@ -24,7 +24,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="Folder to write to.")],
     format: Annotated[str, typer.Option("--format", help=f"One of {', '.join(_FORMATS)}.", show_default=False)],
     recipe: Annotated[
-        Path | None, typer.Option("--recipe", help="Only what this recipe's generator made and its filters accepted.")
+        Path | None, typer.Option("--recipe", help="Only what a training run of this recipe is served.")
     ] = None,
     filters: Annotated[
         str | None, typer.Option("--filters", help="Fingerprint of the filters that decide (see `stats`).")
@@ -66,6 +66,7 @@ def export(
                 filters=chain,
                 fingerprints=None if wanted is None else wanted.fingerprints,
                 seed=None if wanted is None else wanted.seed,
+                serves=None if wanted is None else wanted.served,
                 progress=progress,
             )
         if not len(selection):
@@ -102,10 +103,10 @@ def _count_others(selection: Selection) -> str:
         "rejected": selection.num_rejected,
         "not judged by these filters": selection.num_unjudged,
         "could not be made": selection.num_not_made,
-        "further ones of the same sources and variants (later attempts, or another recipe's: see --recipe)": (
+        "further ones of the same sources and variants (later attempts; without --recipe also other recipes)": (
             selection.num_superseded
         ),
-        "of other generators or seeds": selection.num_others,
+        "made otherwise, or of what is no longer there": selection.num_others,
     }
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 

@@ -1,9 +1,13 @@
-"""What a recipe asks a cache for: fingerprints of its generators, and the chain of its filters."""
+"""What a recipe asks a cache for: its generators, the chain of its filters, and which entries it is served."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:  # The command line starts without the library.
+    from synthloader.generated import GeneratedDataset
+    from synthloader.sample import Origin
 
 __all__ = ["Wanted", "read_wanted"]
 
@@ -15,11 +19,39 @@ class Wanted(NamedTuple):
         fingerprints: Of the generator, and of the copies of it that a `Balance` plan aims at classes.
         filters: Fingerprints of the filters, joined as verdicts have them.
         seed: Of the generated dataset.
+        served: Tells which entries a training run of the recipe finds.
     """
 
     fingerprints: frozenset[str]
     filters: str
     seed: int
+    served: Served
+
+
+class Served:
+    """Tells which entries of a cache a generated dataset finds: those whose key is made of what is there now.
+
+    Other recipes leave entries with the same generator in one cache: of other labels, pools, images or variants.
+
+    Args:
+        generated: The dataset.
+        aims: Fingerprint of the generator, or of its copy that is aimed at a class, to that class.
+    """
+
+    def __init__(self, generated: GeneratedDataset, aims: dict[str, int | None]) -> None:
+        self._generated = generated
+        self._aims = aims
+        self._places = {generated.source.name(at): at for at in range(len(generated.source))}
+
+    def __call__(self, key: bytes, origin: Origin) -> bool:
+        """Whether the entry of this key is one of them."""
+        made, place = self._generated, self._places.get(origin.source)
+        if place is None or origin.fingerprint not in self._aims:
+            return False
+        if origin.attempt >= made.attempts or (made.variants is not None and origin.variant >= made.variants):
+            return False
+        target_class = self._aims[origin.fingerprint]
+        return made.make_cache_key(place, origin.variant, origin.attempt, target_class=target_class) == key
 
 
 def read_wanted(path: Path, /) -> Wanted:
@@ -33,8 +65,9 @@ def read_wanted(path: Path, /) -> Wanted:
 
     recipe = load_recipe(path)
     generated = recipe.generated()
-    fingerprints = {generated.generator.fingerprint}
+    aims: dict[str, int | None] = {generated.generator.fingerprint: None}
     aim = getattr(generated.generator, "aim", None)
     if aim is not None:
-        fingerprints |= {aim(class_id).fingerprint for class_id in recipe.target_classes()}
-    return Wanted(frozenset(fingerprints), JOINT.join(each.fingerprint for each in recipe.filters), recipe.seed)
+        aims |= {aim(class_id).fingerprint: class_id for class_id in recipe.target_classes()}
+    filters = JOINT.join(each.fingerprint for each in recipe.filters)
+    return Wanted(frozenset(aims), filters, recipe.seed, Served(generated, aims))
