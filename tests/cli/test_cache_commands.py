@@ -387,7 +387,7 @@ def test_export_takes_what_a_run_of_the_recipe_is_served_and_nothing_else(folder
     (folder / "other.yaml").write_text(kept + change)
     made = {name: load_recipe(folder / name).generated() for name in ("recipe.yaml", "other.yaml")}
     precompute(made["other.yaml"], progress=False)
-    for name, generated in made.items():
+    for recipe, generated in made.items():
         assert generated.cache is not None
         served = set()
         for index in range(len(generated)):
@@ -397,9 +397,9 @@ def test_export_takes_what_a_run_of_the_recipe_is_served_and_nothing_else(folder
                 assert sample.origin is not None
                 served.add(generated.make_cache_key(source, variant, sample.origin.attempt).hex())
         generated.cache.close()
-        status, _, err = run("export", "cache", name[:5], "--format", "webdataset", "--recipe", name)
+        status, _, err = run("export", "cache", recipe[:5], "--format", "webdataset", "--recipe", recipe)
         assert (status, err) == (0, "")
-        lines = (folder / name[:5] / "provenance.jsonl").read_text().splitlines()
+        lines = (folder / recipe[:5] / "provenance.jsonl").read_text().splitlines()
         assert {json.loads(line)["name"] for line in lines} == served
 
 
