@@ -211,12 +211,14 @@ class Environment:
     def _is_writer(self) -> bool:
         return self._lock is not None and self._lock.exclusive
 
-    def become_writer(self, user: object, /, *, codec: str | None) -> None:
+    def become_writer(self, user: object, /, *, codec: str | None, mark: str = "") -> None:
         """Make the process the writer until `drop`. Alone.
 
         Args:
             user: Who writes.
             codec: How images will be stored where the environment is new; None: the default.
+            mark: An empty file to make in the folder. It is there before the environment: whoever is killed in between
+                leaves a folder that is marked, or has nothing but locks.
 
         Raises:
             CacheLockedError: Another process is the writer.
@@ -237,6 +239,8 @@ class Environment:
             except BaseException:
                 self.writers.discard(user)
                 raise
+        if mark:
+            (self.folder / mark).touch()
         if self._handle is not None and not self._can_write:
             self.close()
         if self._handle is None:

@@ -138,15 +138,18 @@ class Lease:
             self._check(environment, environment.get_handle())
             environment.write(changes)
 
-    def claim(self) -> None:
+    def claim(self, *, mark: str = "") -> None:
         """Become the writer of the folder, before there is anything to write.
+
+        Args:
+            mark: An empty file to make in it.
 
         Raises:
             CacheLockedError: Another process is.
         """
         self._check_no_view("Writing to")
         with GATE.alone():
-            self._borrow().become_writer(self, codec=self.codec)
+            self._borrow().become_writer(self, codec=self.codec, mark=mark)
 
     @property
     def has_other_writers(self) -> bool:

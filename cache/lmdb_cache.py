@@ -319,8 +319,7 @@ class LMDBCache:
                     readonly=self.readonly,
                     on_corrupt=self.on_corrupt,
                 )
-                shard._shards.main.claim()
-                (shard.path / SHARD_MARK).touch()
+                shard._shards.main.claim(mark=SHARD_MARK)
                 return shard
             except CacheError as error:
                 if isinstance(error.__cause__, FileNotFoundError):
@@ -456,7 +455,7 @@ def _check_folder(path: Path, *, readonly: bool) -> None:
             raise CacheError(what, reason="there is no such folder", hint="fill it first, or correct the path")
         return
     nearest = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not nearest.is_dir():
+    if not nearest.is_dir() and nearest.exists():  # A shard's folder may have gone since.
         raise CacheError(what, reason=f"{nearest} is a file", hint="choose a folder")
     if nearest == path:
         refuse_others(what, path)

@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from synthloader.cache.layout import OWN_FILES
+from synthloader.cache.layout import OWN_FILES, SHARD_MARK
 from synthloader.cache.lease import Lease
 from synthloader.cache.upkeep.quarantine import FOLDER, keep_file
 from synthloader.errors import CacheLockedError
@@ -22,7 +22,7 @@ def claim_shard(lease: Lease, /) -> None:
     Raises:
         CacheLockedError: Another process has it, or another cache of this process has written to it and is not closed.
     """
-    lease.claim()
+    lease.claim(mark=SHARD_MARK)
     if lease.has_other_writers:
         raise CacheLockedError(
             f"Writing to the cache {lease.folder}",

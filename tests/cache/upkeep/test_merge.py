@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import re
@@ -153,6 +154,27 @@ def test_a_shard_that_was_half_removed_when_the_merge_was_killed_goes_with_the_n
     (into.path / "shard-a").mkdir()
     (into.path / "shard-a" / "writer.lock").touch()
     assert [lease.folder.name for lease in into.leases] == ["into", "shard-a"]
+    assert merge(into) == MergeReport(num_shards=1)
+    assert not (into.path / "shard-a").exists()
+
+
+def test_a_half_removed_shard_goes_even_when_the_next_merge_is_stopped_too(
+    caches: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into, _ = caches
+    fill(into, [1])
+    (into.path / "shard-a").mkdir()
+    (into.path / "shard-a" / "writer.lock").touch()
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module(merge.__module__), "remove_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            merge(into)
+    into.close()
+    assert (into.path / "shard-a" / "data.mdb").exists()  # It was claimed for writing, which makes one.
     assert merge(into) == MergeReport(num_shards=1)
     assert not (into.path / "shard-a").exists()
 
