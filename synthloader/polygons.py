@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-__all__ = ["NoOutlineError", "trace_outline"]
+__all__ = ["NoOutlineError", "is_one_polygon", "trace_outline"]
 
 MARGIN = 0.01
 """Pixels by which the polygon lies inside the outer edges of the mask's pixels."""
@@ -63,6 +63,15 @@ def trace_outline(mask: np.ndarray, /) -> np.ndarray:
     if not _is_drawn_again(outline, mask, corner_xy, crop):
         raise NoOutlineError("object whose outline does not draw it again")
     return outline
+
+
+def is_one_polygon(mask: np.ndarray, /) -> bool:
+    """Whether `trace_outline` can say the mask (H, W) bool."""
+    try:
+        trace_outline(mask)
+    except NoOutlineError:
+        return False
+    return True
 
 
 def _keep_corners(points: np.ndarray) -> np.ndarray:

@@ -1,48 +1,77 @@
-"""`CopyPaste`: objects of other pictures, cut out along their masks and pasted at random places."""
+"""`CopyPaste`: objects cut out along their masks and pasted at other places."""
 
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from synthloader.checks import check_count, check_fraction, check_int, check_range, check_type, reject, suggest_name
+from synthloader.checks import check_choice, check_count, check_fraction, check_int, check_range, check_type, reject
 from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, NothingToGenerate
+from synthloader.generators.backgrounds import Backgrounds, BackgroundsLike, warn_of_classes
+from synthloader.generators.bank_donors import BankDonors
+from synthloader.generators.blending import BLENDS
 from synthloader.generators.canvas import Canvas
+from synthloader.generators.class_choice import check_classes, find_class
 from synthloader.generators.cut_out import CutOut
+from synthloader.generators.cutout_bank import CutoutBank, CutoutsLike
 from synthloader.generators.donors import Donors
 from synthloader.generators.label_contract import check_kept
+from synthloader.generators.paste_ground import lay_ground
+from synthloader.generators.pasted_labels import label_instances, label_pixels
+from synthloader.generators.placement import PLACEMENTS, MeasuredPlaces, Place, draw_corner, measure_places
+from synthloader.generators.warping import bend, rotate
 from synthloader.keys import make_fingerprint
+from synthloader.polygons import is_one_polygon
 from synthloader.protocols import Pool
 from synthloader.sample import Sample
-from synthloader.targets import Instances, Target
+from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __all__ = ["CopyPaste"]
 
+DONOR_SCALES = (0.8, 1.25)
+"""`scale_range` of donors of the pool: a factor."""
+
+CUTOUT_SCALES = (0.1, 0.4)
+"""`scale_range` of cut-outs: their longer side as a share of the image's shorter side."""
+
+FACTORS = (0.01, 10.0)
+"""Least and largest factor by which an object is ever scaled."""
+
 
 class CopyPaste:
-    """Paste objects of the pool onto the source, with labels that follow.
+    """Paste objects onto the source, or onto other backgrounds, with labels that follow.
 
-    A picture is drawn from the pool, then as many of its objects as are wanted, then the next picture; the source
-    itself may be drawn, its objects then appear twice. Each object is scaled, mirrored and pasted with hard edges; its
-    centre is uniform over the image, so that the border may cut it.
+    Where the objects come from: the pool (the dataset itself, or `pool=`), of which a picture is drawn, then as many of
+    its objects as are wanted, then the next picture; or `cutouts`. Instances are cut out along their masks. Of a
+    dataset with boxes only, GrabCut finds the masks; boxes in which it finds no good one give no donor. Of semantic
+    masks, connected parts are taken.
+
+    Where they go: onto the source, whose own objects stay, or onto `backgrounds`, of which a window of the source's
+    size is taken. Each object is scaled, mirrored, turned, perhaps bent, and put at a place; the border may cut it.
 
     What happens to the labels:
 
     * A pasted instance's mask is exactly its visible pixels. Covered instances lose the covered pixels, crowds too. The
       box of an instance whose mask changed is the tight box of what is left; all others keep box and mask as they were.
+      In a semantic mask the pixels get the pasted class. In classification the class that is pasted is the source's.
     * Nothing stays visible without its label: where the pasted object, or one that it covers, would show less than
       `min_visible` of its own pixels (counted from the real picture, through several pastes), another place is tried,
       `max_tries` in all, and at last the object is not pasted. With `min_visible=0` an instance that is covered
       completely is dropped with its label. Nothing is pasted over the box of an instance whose mask is empty.
+    * Of a source with boxes only, a paste may cover at most 0.5 x (1 - `min_visible`) of each box, so that enough stays
+      visible whichever pixels of the box are the object's; rows and columns of a box that are wholly covered are cut
+      off from it.
     * Where masks overlap in the donor's picture, a smaller object is taken to lie in front, and its pixels are left
       out of the larger one.
     * Keypoints under a paste become hidden (2 to 1); those of the pasted object move with it, and outside the image
-      become (0, 0, 0). An object with keypoints is not mirrored: left and right would have to change names.
+      become (0, 0, 0). An object with keypoints is neither mirrored, since left and right would have to change names,
+      nor bent.
     * Attributes follow, and two columns are added: `generated` (bool) and `visible` (float32, share of the object's
       own pixels), unless the dataset uses these names for something else.
     * Maps (depth) take the donor's values inside the mask, as they are. A donor that lacks one of the source's maps is
@@ -50,64 +79,135 @@ class CopyPaste:
 
     Args:
         num_range: Least and largest number of objects, drawn uniformly; at least 1.
-        scale_range: Least and largest factor, 0.01 to 10; its logarithm is drawn uniformly.
+        scale_range: Donors of the pool: least and largest factor, 0.01 to 10, (0.8, 1.25) where not given. Cut-outs:
+            longer side as a share of the image's shorter side, (0.1, 0.4) where not given. The logarithm is drawn
+            uniformly.
+        rotation_range: Least and largest angle in degrees, counter-clockwise. Small, so that what stands upright does.
         flip: Whether half of the objects are mirrored.
+        placement: `"free"`: the centre is uniform over the image. `"non_overlapping"`: likewise, but no object is
+            covered; after `max_tries` places the object is not pasted. `"measured"`: box area and bottom edge are those
+            of a real object of the class in the pool, with some noise, so that objects stand on the ground of the
+            scene, smaller where it is farther away.
+        blend: `"hard"`, `"gaussian"` (feathered inwards), `"poisson"` (the object takes on the light of the place) or
+            `"multiband"`; only the last changes pixels outside of the mask, in a margin that `Origin.edited` includes.
         min_visible: Smallest share of an object's own pixels that may stay visible, 0..1.
         classes: Paste only these, names or ids; None for all. Names are looked up in the dataset's table by `bind`.
         max_tries: Places tried for each object.
+        cutouts: Cut-outs to paste instead of the pool's objects: a folder with one sub-folder per class that holds RGBA
+            files, or images with masks; or a mapping from class to files (see `cutout_bank`).
+        backgrounds: Images to paste onto instead of the source: a folder, a list of files, or samples. Images without
+            labels must show no object of the dataset's classes.
+        allow_blank_backgrounds: Whether backgrounds of one colour are accepted, with a warning. A detector trained on
+            cut-outs on blank ground falls from 0.42 to 0.01.
+        detector: Looks for pasted classes in backgrounds, which are then warned of: image (H, W, 3) uint8 RGB to the
+            class ids or names that it finds. It changes nothing else.
+        elastic_range: Least and largest displacement of a smooth random field that bends outline and pixels, as a share
+            of the object's shorter side, 0..0.5; for defects and other things without a form of their own.
+        bottom_range: The bottom edge as a share of the image's height is drawn uniformly from this interval; None: the
+            placement decides.
 
     Raises:
-        ValueError: An argument is out of its bounds.
+        ValueError: An argument is out of its bounds, or a background is blank.
         TypeError: An argument has another type.
+        FileNotFoundError: A folder or file does not exist.
 
     Source:
         Dwibedi, Misra, Hebert 2017, "Cut, paste and learn"; Ghiasi et al. 2021, "Simple copy-paste is a strong data
         augmentation method for instance segmentation". Ours pastes single objects instead of a random subset of one
-        picture, leaves the scale of the source alone, and adds `min_visible`.
+        picture, leaves the scale of the source alone, and adds `min_visible`. GrabCut: Rother, Kolmogorov, Blake 2004.
 
     Example:
-        >>> CopyPaste(num_range=(1, 2), classes=["fig"]).fingerprint  # doctest: +NORMALIZE_WHITESPACE
-        'CopyPaste/1(aim=null, classes=["fig"], flip=true, max_tries=10, min_visible=0.2, num_range=[1, 2],
-        scale_range=[0.8, 1.25])'
+        >>> from synthloader.seeds import make_rng
+        >>> generator = CopyPaste(num_range=(1, 2), classes=["fig"], blend="gaussian")
+        >>> generator
+        CopyPaste(num_range=(1, 2), blend='gaussian', classes=('fig',))
     """
-
-    keeps: frozenset[type[Target]] = frozenset({Instances})
-    uses_pool = True
 
     def __init__(
         self,
         *,
         num_range: tuple[int, int] = (1, 3),
-        scale_range: tuple[float, float] = (0.8, 1.25),
+        scale_range: tuple[float, float] | None = None,
+        rotation_range: tuple[float, float] = (-10.0, 10.0),
         flip: bool = True,
+        placement: str = "free",
+        blend: str = "hard",
         min_visible: float = 0.2,
         classes: Sequence[str | int] | None = None,
         max_tries: int = 10,
+        cutouts: CutoutsLike | None = None,
+        backgrounds: BackgroundsLike | None = None,
+        allow_blank_backgrounds: bool = False,
+        detector: Callable[[np.ndarray], Iterable[int | str]] | None = None,
+        elastic_range: tuple[float, float] = (0.0, 0.0),
+        bottom_range: tuple[float, float] | None = None,
     ) -> None:
+        self._given = _list_given(locals())
         low, high = check_range("num_range", num_range, minimum=1, whole=True)
         self._num_range = (int(low), int(high))
-        low, high = check_range("scale_range", scale_range, minimum=0.01, maximum=10)
-        self._scale_range = (float(low), float(high))
+        self._scale_range = _check_scales(scale_range, is_share=cutouts is not None)
+        self._rotation_range = _to_floats(check_range("rotation_range", rotation_range, minimum=-180, maximum=180))
         check_type("flip", flip, bool)
         self._flip = flip
+        self._placement = check_choice("placement", placement, PLACEMENTS)
+        self._blend = check_choice("blend", blend, BLENDS)
         self._min_visible = check_fraction("min_visible", min_visible)
+        self._classes = check_classes(classes, purpose="paste")
         self._max_tries = check_count("max_tries", max_tries)
-        self._classes = _check_classes(classes)
+        self._bank = None if cutouts is None else CutoutBank(cutouts)
+        check_type("allow_blank_backgrounds", allow_blank_backgrounds, bool)
+        if backgrounds is None and allow_blank_backgrounds:
+            reject("allow_blank_backgrounds", "come with backgrounds=", True, "Leave it out: sources are never blank.")
+        self._backgrounds = (
+            None if backgrounds is None else Backgrounds(backgrounds, allow_blank=allow_blank_backgrounds)
+        )
+        if detector is not None and (backgrounds is None or not callable(detector)):
+            reject("detector", "be callable and come with backgrounds=", detector, "It looks at backgrounds only.")
+        self._detector = detector
+        self._elastic_range = _to_floats(check_range("elastic_range", elastic_range, minimum=0, maximum=0.5))
+        self._bottom_range = (
+            None
+            if bottom_range is None
+            else _to_floats(check_range("bottom_range", bottom_range, minimum=0, maximum=1))
+        )
+        if placement == "measured" and (scale_range is not None or bottom_range is not None):
+            name, value = ("scale_range", scale_range) if scale_range is not None else ("bottom_range", bottom_range)
+            reject(name, "be left out with placement='measured'", value, "Sizes and heights are those of real objects.")
+        kinds: set[type[Target]] = (
+            {Instances, SemanticMask} if cutouts is None else {Instances, SemanticMask, ClassLabel}
+        )
+        self.keeps: frozenset[type[Target]] = frozenset(kinds)
         self._aim: int | None = None
-        self._donors: Donors | None = None
+        self._chosen: tuple[int, ...] | None = None
+        self._in_one_piece = False
+        self._donors: Donors | BankDonors | None = None
+        self._places: MeasuredPlaces | None = None
+
+    @property
+    def uses_pool(self) -> bool:
+        """Whether another pool would give other samples."""
+        return self._bank is None or self._placement == "measured"
 
     @property
     def fingerprint(self) -> str:
         """Name, version and every parameter; the class that is aimed at; ids instead of names once bound."""
         return make_fingerprint(
             "CopyPaste",
-            1,
+            2,
             num_range=self._num_range,
             scale_range=self._scale_range,
+            rotation_range=self._rotation_range,
             flip=self._flip,
+            placement=self._placement,
+            blend=self._blend,
             min_visible=self._min_visible,
             classes=self._classes,
             max_tries=self._max_tries,
+            cutouts=None if self._bank is None else self._bank.stamp,
+            backgrounds=None if self._backgrounds is None else self._backgrounds.stamp,
+            elastic_range=self._elastic_range,
+            bottom_range=self._bottom_range,
+            in_one_piece=self._in_one_piece,
             aim=self._aim,
         )
 
@@ -115,27 +215,58 @@ class CopyPaste:
         """A copy that takes its donors from this pool.
 
         Args:
-            pool: Samples with `Instances` and masks.
+            pool: Samples with `Instances` or a `SemanticMask`; with cut-outs, any.
             classes: Class names to ids; None where the dataset has no table.
 
         Raises:
-            LabelContractError: A name in `classes=` is not in the table, or there is none; or the pool has a table that
-                gives the same class another number.
+            LabelContractError: A class of `classes=` or `cutouts=` is not in the table, or there is none; the pool has
+                a table that gives the same class another number; or places are to be measured and there are no boxes.
         """
         found = find_contradiction(classes or {}, getattr(pool, "classes", None) or {})
-        if found is not None:
+        if found is not None and self.uses_pool:
             subject, source_says, pool_says = found
             raise LabelContractError(
                 f"{subject} is {source_says} in the sources and {pool_says} in the pool, from which CopyPaste pastes. "
                 f"Give both one table of classes, or renumber one of them."
             )
         bound = copy.copy(self)
-        bound._donors = Donors(pool)
+        donors = Donors(pool)
+        bound._donors = donors if self._bank is None else BankDonors(self._bank.bind(classes))
         if self._classes is not None:
-            bound._classes = tuple(sorted({_find_class(name, classes) for name in self._classes}))
+            bound._classes = tuple(sorted({find_class(name, classes) for name in self._classes}))
         if self._aim is not None:
             bound._check_aim(self._aim)
+        if self._placement == "measured":
+            bound._places = measure_places(len(pool), donors.list_boxes)
+            if not len(bound._places):
+                raise LabelContractError(
+                    "placement='measured' needs a pool of objects with boxes or masks, got one without. Use "
+                    "placement='free', or give a pool that says where objects lie (pool=)."
+                )
+        bound._warn_of_classes(classes)
+        # It has said what it has to say, and need not travel to workers.
+        bound._detector, bound._given = None, {key: value for key, value in self._given.items() if key != "detector"}
         return bound
+
+    def replace(self, **options: Any) -> CopyPaste:
+        """A copy with other options, bound to the same pool where this one is.
+
+        Args:
+            **options: Options of the constructor.
+        """
+        made = CopyPaste(**{**self._given, **options})
+        if self._donors is not None and isinstance(self._donors, BankDonors) == (made._bank is not None):
+            made._donors, made._places = self._donors, self._places
+            if "classes" not in options:
+                made._classes = self._classes
+        made._aim, made._chosen, made._in_one_piece = self._aim, self._chosen, self._in_one_piece
+        return made
+
+    def keep_single_polygons(self) -> CopyPaste:
+        """A copy that tries elsewhere where a mask would get holes or fall apart, for labels that hold one polygon."""
+        made = copy.copy(self)
+        made._in_one_piece = True
+        return made
 
     def aim(self, class_id: int, /) -> CopyPaste:
         """A copy that pastes objects of this class only.
@@ -148,63 +279,145 @@ class CopyPaste:
         aimed._check_aim(aimed._aim)
         return aimed
 
-    def check_source(self, source: Sample, /) -> None:
-        """Refuse a source without masks.
+    @property
+    def max_donors(self) -> int:
+        """Most objects that a sample gets."""
+        return self._num_range[1]
 
-        Raises:
-            LabelContractError: It has none, or another kind of target.
-        """
-        _check_source(source)
+    def list_donors(self, class_id: int, /) -> Sequence[str]:
+        """Names of all objects of a class that may be pasted, as `Origin.drawn` has them; a few may not be usable."""
+        return self._bound_donors.list_names(class_id)
 
-    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
-        """Paste onto a copy of the source.
+    def use_donors(self, donors: Sequence[int], /) -> CopyPaste:
+        """A copy, of one that is aimed at a class, that takes these objects only, each once.
 
         Args:
-            source: A sample with `Instances` and masks; one without instances needs no masks.
+            donors: Their positions in `list_donors`.
+        """
+        chosen = copy.copy(self)
+        chosen._chosen = tuple(donors)
+        return chosen
+
+    def check_source(self, source: Sample, /) -> None:
+        """Refuse a source that nothing can be pasted onto.
+
+        Raises:
+            LabelContractError: It has no target, is of classification while there are no cut-outs, or has maps that
+                cut-outs lack.
+        """
+        if isinstance(source.target, ClassLabel) and self._bank is None:
+            raise LabelContractError(
+                "CopyPaste needs cut-outs for classification, got a source with a ClassLabel: nothing says which "
+                "pixels of an image are its object. Give cutouts= (one folder per class), or use a generator that "
+                "pastes nothing, such as ColorTransfer."
+            )
+        check_kept("CopyPaste", self.keeps, source)
+        if source.target is None:
+            raise LabelContractError(
+                "CopyPaste keeps Instances true, got a source without a target. Give an image that is known to show no "
+                "object a target of no instances, or use a generator that needs no label, such as ColorTransfer."
+            )
+        if self._bank is not None and source.maps:
+            raise LabelContractError(
+                f"CopyPaste with cutouts= needs sources without maps, got {sorted(source.maps)}: there is no true "
+                f"value for the pixels of a cut-out. Leave the maps out, or paste objects of the dataset."
+            )
+
+    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        """Paste onto a copy of the source, or onto a background of its size.
+
+        Args:
+            source: A sample with a target.
             rng: Every draw comes from here.
 
         Returns:
-            The new sample; its origin names the donors as `picture#row` and holds the pasted region.
+            The new sample; its origin names the background and the donors (`picture#row`, the file of a cut-out) and
+            holds the pasted region.
 
         Raises:
-            LabelContractError: The source or a donor has no masks, or another kind of target.
+            LabelContractError: The source, a donor or a background lacks what the labels need.
             NothingToGenerate: There is no donor, or no free place.
         """
-        target = _check_source(source)
-        if self._donors is None:
-            reject("pool", "be bound before generate", None, "Pass CopyPaste to GeneratedDataset, or call bind first.")
+        self.check_source(source)
         low, high = self._num_range
-        donors = self._donors.draw(
-            int(rng.integers(low, high + 1)),
-            rng=rng,
-            class_ids=self._wanted,
-            maps=source.maps,
-            min_visible=self._min_visible,
-        )
+        count = int(rng.integers(low, high + 1))
+        ground, names = source, ()
+        if self._backgrounds is not None:
+            drawn = int(rng.integers(len(self._backgrounds)))
+            names = (self._backgrounds.name(drawn),)
+            ground = lay_ground(self._backgrounds.read(drawn, source.size_hw, rng), source, name=names[0])
+        donors = self._draw_donors(count, source.target, ground, rng)
         if not donors:
             raise NothingToGenerate("no donor")
-        canvas = Canvas(source, target, capacity=len(donors), min_visible=self._min_visible)
+        canvas = Canvas(
+            ground,
+            capacity=len(donors),
+            min_visible=self._min_visible,
+            blend=self._blend,
+            in_one_piece=self._in_one_piece,
+            apart=self._placement == "non_overlapping",
+        )
         for donor in donors:
-            self._place(donor, canvas, source.size_hw, rng)
-        if not canvas.num_pasted:
+            self._place(donor, canvas, rng)
+        if not canvas.layers:
             raise NothingToGenerate("no free place")
-        return canvas.finish()
+        return source.edit(
+            image=canvas.image,
+            target=_label(canvas, ground.target),
+            edited=canvas.edited if self._backgrounds is None else None,
+            drawn=(*names, *(layer.donor.name for layer in canvas.layers)),
+            maps=canvas.maps,
+        )
 
-    def _place(self, donor: CutOut, canvas: Canvas, size_hw: tuple[int, int], rng: np.random.Generator) -> None:
-        low, high = self._scale_range
-        factor = math.exp(rng.uniform(math.log(low), math.log(high)))
+    def _draw_donors(self, count: int, target: Target | None, ground: Sample, rng: np.random.Generator) -> list[CutOut]:
+        donors, wanted = self._bound_donors, self._wanted
+        if self._chosen is not None and self._aim is not None:
+            return donors.take(self._aim, self._chosen, count, maps=ground.maps, min_visible=self._min_visible)
+        if isinstance(target, ClassLabel):
+            own = frozenset({target.class_id})
+            wanted = own if wanted is None else own & wanted
+        return donors.draw(count, rng=rng, class_ids=wanted, maps=ground.maps, min_visible=self._min_visible)
+
+    def _place(self, donor: CutOut, canvas: Canvas, rng: np.random.Generator) -> None:
+        """Scale, mirror, turn and bend an object, and paste it at the first of `max_tries` places that takes it."""
+        place = Place(bottom_range=self._bottom_range)
+        if self._places is not None:
+            place = self._places.draw(donor.class_id, rng=rng)
+        height, width = canvas.size_hw
+        factor = self._draw_factor(donor, canvas.size_hw, place, rng)
         flipped = rng.random() < 0.5
-        image_height, image_width = size_hw
-        if donor.area * factor**2 * self._min_visible > 2 * image_height * image_width:
+        degrees = float(rng.uniform(*self._rotation_range))
+        if donor.area * factor**2 * self._min_visible > 2 * height * width:
             return  # too large for any place; the factor 2 leaves room for rounding
         donor = donor.resize(factor)
         if self._flip and flipped and not donor.has_keypoints:
             donor = donor.flip()
-        height, width = donor.mask.shape
+        changed = rotate(donor, degrees)
+        if changed is not None and self._elastic_range[1] > 0 and not donor.has_keypoints:
+            changed = bend(changed, float(rng.uniform(*self._elastic_range)), rng=rng)
+        if changed is None or (self._in_one_piece and not is_one_polygon(changed.mask)):
+            return
         for _ in range(self._max_tries):
-            centre_y, centre_x = int(rng.integers(image_height)), int(rng.integers(image_width))
-            if canvas.paste(donor, left=centre_x - width // 2, top=centre_y - height // 2):
+            left, top = draw_corner(changed.mask.shape, canvas.size_hw, place, rng=rng)  # type: ignore[arg-type]
+            if canvas.paste(changed, left=left, top=top):
                 return
+
+    def _draw_factor(self, donor: CutOut, image_hw: tuple[int, int], place: Place, rng: np.random.Generator) -> float:
+        height, width = donor.mask.shape
+        if place.area_share is not None:
+            factor = math.sqrt(place.area_share * image_hw[0] * image_hw[1] / (height * width))
+        else:
+            low, high = self._scale_range
+            factor = math.exp(rng.uniform(math.log(low), math.log(high)))
+            if self._bank is not None:
+                factor *= min(image_hw) / max(height, width)
+        return min(max(factor, FACTORS[0]), FACTORS[1])
+
+    @property
+    def _bound_donors(self) -> Donors | BankDonors:
+        if self._donors is None:
+            reject("pool", "be bound before generate", None, "Pass CopyPaste to GeneratedDataset, or call bind first.")
+        return self._donors
 
     @property
     def _wanted(self) -> frozenset[int] | None:
@@ -221,57 +434,39 @@ class CopyPaste:
                 "class_id", f"be among classes={list(self._classes)}", class_id, "Add it to classes=, or leave it out."
             )
 
+    def _warn_of_classes(self, table: Mapping[str, int] | None) -> None:
+        """Warn where backgrounds show what is pasted: it would stand there without, or with a second, label."""
+        if self._backgrounds is None:
+            return
+        pasted = self._wanted if self._wanted is not None else self._bound_donors.list_classes()
+        names = {class_id: name for name, class_id in (table or {}).items()}
+        warn_of_classes(self._backgrounds, pasted, names, self._detector)
+
     def __repr__(self) -> str:
-        """The fingerprint, without its version."""
-        return self.fingerprint.replace("CopyPaste/1", "CopyPaste")
+        """The options that were given."""
+        options = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
+        return f"CopyPaste({options})"
 
 
-def _check_classes(classes: Any) -> tuple[str | int, ...] | None:
-    if classes is None:
-        return None
-    if isinstance(classes, str) or not isinstance(classes, Sequence):
-        reject(
-            "classes", "be a list of class names or ids", classes, "Write [...] around a single one.", error=TypeError
-        )
-    if not classes:
-        reject("classes", "name at least one class", classes, "Leave it out to paste objects of all classes.")
-    checked: set[str | int] = {
-        name if isinstance(name, str) else check_int(f"classes[{at}]", name, minimum=0)
-        for at, name in enumerate(classes)
-    }
-    return tuple(sorted(checked, key=lambda name: (isinstance(name, str), name)))
+def _label(canvas: Canvas, target: Target | None) -> Target | None:
+    if isinstance(target, Instances):
+        return label_instances(canvas, target)
+    return label_pixels(canvas, target) if isinstance(target, SemanticMask) else target
 
 
-def _find_class(name: str | int, table: Mapping[str, int] | None) -> int:
-    if isinstance(name, int):
-        return name
-    if table is None:
-        reject(
-            "classes",
-            "be ids where the dataset has no table of class names",
-            name,
-            "Give the numbers that stand in the labels.",
-            error=LabelContractError,
-        )
-    if name not in table:
-        reject(
-            "classes", "be names of the dataset's classes", name, suggest_name(name, table), error=LabelContractError
-        )
-    return int(table[name])
+def _list_given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    known = inspect.signature(CopyPaste).parameters
+    return {name: options[name] for name, option in known.items() if options[name] != option.default}
 
 
-def _check_source(source: Sample) -> Instances:
-    check_kept("CopyPaste", CopyPaste.keeps, source)
-    target = source.target
-    if not isinstance(target, Instances):
-        raise LabelContractError(
-            "CopyPaste keeps Instances true, got a source without a target. Give an image that is known to show no "
-            "object a target of no instances, or use a generator that needs no label, such as ColorTransfer."
-        )
-    if target.masks is None and len(target):
-        raise LabelContractError(
-            "CopyPaste needs instance masks, got a source with boxes only: what a paste would cover of an object "
-            "cannot be told from its box. Add segmentation to the annotations, make masks from the boxes, or use "
-            "ColorTransfer, which needs none."
-        )
-    return target
+def _check_scales(scale_range: object, *, is_share: bool) -> tuple[float, float]:
+    if scale_range is None:
+        return CUTOUT_SCALES if is_share else DONOR_SCALES
+    if is_share:
+        return _to_floats(check_range("scale_range", scale_range, minimum=0.01, maximum=1))
+    return _to_floats(check_range("scale_range", scale_range, minimum=FACTORS[0], maximum=FACTORS[1]))
+
+
+def _to_floats(pair: tuple[float, float]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])

@@ -48,6 +48,10 @@ class CutOut:
         """Whether any keypoint is labelled."""
         return self.keypoints is not None and bool((self.keypoints[:, 2] > 0).any())
 
+    def rename(self, name: str, /) -> CutOut:
+        """A copy of another name."""
+        return replace(self, name=name)
+
     def resize(self, factor: float, /) -> CutOut:
         """A copy `factor` times as large; each side at least one pixel.
 

@@ -37,7 +37,7 @@ def make_empty(size_hw: tuple[int, int] = (20, 30), number: int = 5) -> Sample:
 
 def plain(**options: Any) -> CopyPaste:
     """Neither scaled nor mirrored, one object."""
-    return CopyPaste(**{"num_range": (1, 1), "scale_range": (1, 1), "flip": False, **options})
+    return CopyPaste(**{"num_range": (1, 1), "scale_range": (1, 1), "rotation_range": (0, 0), "flip": False, **options})
 
 
 def generate(generator: CopyPaste, pool: ListPool, source: Sample, seed: int = 0) -> Sample:
