@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -45,8 +46,7 @@ class Layer:
     def find_box(self) -> tuple[int, int, int, int]:
         """x1 y1 x2 y2 of the visible pixels in the image."""
         height, width = self.mask.shape
-        near = np.array([0, 0, width, height], np.float32)
-        left, top, right, bottom = find_tight_box(self.mask, near=near)
+        left, top, right, bottom = find_tight_box(self.mask, near=(0, 0, width, height), area=self.area)
         x, y = self.columns.start, self.rows.start
         return left + x, top + y, right + x, bottom + y
 
@@ -97,7 +97,7 @@ class Canvas:
         self._owns_masks = False
         self._has_boxes_only = self.target is not None and self._masks is None and len(self.target) > 0
         self._covered = np.zeros(base.size_hw, np.bool_) if self._has_boxes_only else None
-        self._edges = _round_boxes(self.target.boxes, base.size_hw) if self.target is not None else None
+        self._edges = [] if self.target is None else _round_boxes(self.target.boxes, base.size_hw)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -145,14 +145,12 @@ class Canvas:
 
     def shrink_boxes(self) -> np.ndarray:
         """(n, 4) float32, boxes of a picture without masks, less the rows and columns that are wholly covered."""
-        if self.target is None or self._covered is None or self._edges is None:
+        if self.target is None or self._covered is None:
             return np.zeros((0, 4), np.float32)
-        boxes = self.target.boxes.copy()
+        boxes: np.ndarray = self.target.boxes.copy()
         for row in self.changed:
-            x1, y1, x2, y2 = self._edges[row].tolist()
-            left, top, right, bottom = find_tight_box(
-                ~self._covered[y1:y2, x1:x2], near=np.array([0, 0, x2 - x1, y2 - y1], np.float32)
-            )
+            x1, y1, x2, y2 = self._edges[row]
+            left, top, right, bottom = find_tight_box(~self._covered[y1:y2, x1:x2], near=(0, 0, x2 - x1, y2 - y1))
             if left > 0:
                 boxes[row, 0] = x1 + left
             if top > 0:
@@ -191,17 +189,18 @@ class Canvas:
         if self._masks is None or self.target is None or not len(self.target):
             return {}
         count = len(self.target)
-        covered = self._masks[:count, rows, columns] & mask
-        touched = np.flatnonzero(covered.reshape(count, mask.size).any(axis=1)).tolist()
-        if self._apart and touched:
-            return None
-        for row in touched:
+        near = self._masks[:count, rows, columns]
+        losses = {}
+        for row in np.flatnonzero(near.any(axis=(1, 2))).tolist():
+            lost = near[row] & mask
+            lost_area = _count(lost)
+            if not lost_area:
+                continue
             self._measure(row)
-            if self._is_too_little(self.areas[row] - _count(covered[row]), self.full_areas[row]):
+            if self._apart or self._is_too_little(self.areas[row] - lost_area, self.full_areas[row]):
                 return None
-        if self._covers_box_without_mask(mask, rows, columns, set(touched)):
-            return None
-        return {row: covered[row] for row in touched}
+            losses[row] = lost
+        return None if self._covers_box_without_mask(mask, rows, columns, losses) else losses
 
     def _find_box_losses(self, mask: np.ndarray, rows: slice, columns: slice) -> dict[int, np.ndarray] | None:
         """The same for boxes: (h, w) bool, what is newly covered of each."""
@@ -227,28 +226,31 @@ class Canvas:
         return full - BOX_FILL * (1 - self._min_visible) * full - 1e-6
 
     def _measure(self, row: int) -> None:
-        if row in self.areas or self.target is None or self._edges is None:
+        if row in self.areas or self.target is None:
             return
         if self._masks is not None:
             area = _count(self._masks[row])
         else:
-            x1, y1, x2, y2 = self._edges[row].tolist()
+            x1, y1, x2, y2 = self._edges[row]
             area = (x2 - x1) * (y2 - y1)
         self.areas[row], self.full_areas[row] = area, area / read_share(self.target, row)
 
     def _find_near(self, rows: slice, columns: slice) -> list[tuple[int, tuple[slice, slice]]]:
         """Rows whose boxes meet a window, and where in the window they lie."""
-        if self._edges is None:
-            return []
-        low = np.maximum(self._edges[:, :2] - (columns.start, rows.start), 0)
-        high = np.minimum(self._edges[:, 2:] - (columns.start, rows.start), (_length(columns), _length(rows)))
-        near = np.flatnonzero((low < high).all(axis=1))
-        return [
-            (int(row), (slice(int(low[row, 1]), int(high[row, 1])), slice(int(low[row, 0]), int(high[row, 0]))))
-            for row in near
-        ]
+        found = []
+        left, top, right, bottom = columns.start, rows.start, columns.stop, rows.stop
+        for row, (x1, y1, x2, y2) in enumerate(self._edges):
+            if x1 < right and x2 > left and y1 < bottom and y2 > top:
+                inside = (
+                    slice(max(y1, top) - top, min(y2, bottom) - top),
+                    slice(max(x1, left) - left, min(x2, right) - left),
+                )
+                found.append((row, inside))
+        return found
 
-    def _covers_box_without_mask(self, mask: np.ndarray, rows: slice, columns: slice, touched: set[int]) -> bool:
+    def _covers_box_without_mask(
+        self, mask: np.ndarray, rows: slice, columns: slice, touched: Mapping[int, np.ndarray]
+    ) -> bool:
         """Whether an instance that has a box and not one mask pixel would be covered: its label could not follow."""
         for row, inside in self._find_near(rows, columns):
             if row not in touched:
@@ -349,10 +351,6 @@ def _count(mask: np.ndarray) -> int:
     return cv2.countNonZero(mask.view(np.uint8))
 
 
-def _length(extent: slice) -> int:
-    return int(extent.stop - extent.start)
-
-
 def _intersect(layer: Layer, rows: slice, columns: slice) -> tuple[tuple[slice, slice], tuple[slice, slice]] | None:
     """Where a layer and a window meet, in the coordinates of each."""
     top, bottom = max(layer.rows.start, rows.start), min(layer.rows.stop, rows.stop)
@@ -366,8 +364,9 @@ def _intersect(layer: Layer, rows: slice, columns: slice) -> tuple[tuple[slice, 
     return own, (slice(top - rows.start, bottom - rows.start), slice(left - columns.start, right - columns.start))
 
 
-def _round_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(n, 4) int64, the pixels that boxes touch."""
+def _round_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> list[list[int]]:
+    """x1 y1 x2 y2 of the pixels that boxes touch."""
     height, width = size_hw
     edges = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(np.int64)
-    return np.clip(edges, 0, [width, height, width, height])
+    found: list[list[int]] = np.clip(edges, 0, [width, height, width, height]).tolist()
+    return found

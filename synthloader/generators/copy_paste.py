@@ -341,7 +341,7 @@ class CopyPaste:
         self.check_source(source)
         low, high = self._num_range
         count = int(rng.integers(low, high + 1))
-        ground, names = source, ()
+        ground, names = source, tuple[str, ...]()
         if self._backgrounds is not None:
             drawn = int(rng.integers(len(self._backgrounds)))
             names = (self._backgrounds.name(drawn),)
@@ -398,7 +398,7 @@ class CopyPaste:
         if changed is None or (self._in_one_piece and not is_one_polygon(changed.mask)):
             return
         for _ in range(self._max_tries):
-            left, top = draw_corner(changed.mask.shape, canvas.size_hw, place, rng=rng)  # type: ignore[arg-type]
+            left, top = draw_corner(changed.mask.shape, canvas.size_hw, place, rng=rng)
             if canvas.paste(changed, left=left, top=top):
                 return
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -146,18 +147,25 @@ def cut_out(sample: Sample, row: int, /, *, name: str, min_visible: float) -> Cu
     )
 
 
-def find_tight_box(mask: np.ndarray, /, *, near: np.ndarray) -> tuple[int, int, int, int]:
+def find_tight_box(
+    mask: np.ndarray, /, *, near: Sequence[float] | np.ndarray, area: int | None = None
+) -> tuple[int, int, int, int]:
     """x1 y1 x2 y2 of the True pixels of a mask; all 0 where there are none.
 
     Args:
         mask: (H, W) bool.
-        near: (4,) box that may hold all of them, as annotated. It saves time where it does, and changes nothing else.
+        near: Box x1 y1 x2 y2 that may hold all of them, as annotated. It saves time where it does, and changes
+            nothing else.
+        area: Number of True pixels, where it is known.
     """
-    x1, y1 = (int(value) for value in np.floor(near[:2]))
-    x2, y2 = (int(value) for value in np.ceil(near[2:]))
+    x1, y1 = max(math.floor(near[0]), 0), max(math.floor(near[1]), 0)
+    x2, y2 = min(math.ceil(near[2]), mask.shape[1]), min(math.ceil(near[3]), mask.shape[0])
     window = mask[y1:y2, x1:x2]
-    if window.size == 0 or cv2.countNonZero(window.view(np.uint8)) != cv2.countNonZero(mask.view(np.uint8)):
+    whole = cv2.countNonZero(mask.view(np.uint8)) if area is None else area
+    if window.size == 0 or cv2.countNonZero(window.view(np.uint8)) != whole:
         window, x1, y1 = mask, 0, 0
+    elif window[0].any() and window[-1].any() and window[:, 0].any() and window[:, -1].any():
+        return x1, y1, x2, y2
     # Not cv2.boundingRect: in OpenCV 4.9 it is wrong for some masks that are a few pixels wide.
     rows, columns = np.asarray(window.any(axis=1)), np.asarray(window.any(axis=0))
     if not rows.any():
@@ -196,13 +204,17 @@ def read_share(target: Instances, row: int) -> float:
 
 def _find_objects_in_front(masks: np.ndarray, row: int, window: tuple[slice, slice]) -> np.ndarray | None:
     """(h, w) bool, the pixels of smaller instances inside the mask of this one; None where there are none."""
-    overlaps = masks[:, window[0], window[1]] & masks[row][window]
-    overlaps[row] = False
-    found = None
-    area = None
-    for other in np.flatnonzero(overlaps.reshape(len(masks), -1).any(axis=1)):
-        if area is None:
+    near = masks[:, window[0], window[1]]
+    own = near[row]
+    found, area = None, -1
+    for other in np.flatnonzero(near.any(axis=(1, 2))).tolist():
+        if other == row:
+            continue
+        overlap = near[other] & own
+        if not overlap.any():
+            continue
+        if area < 0:
             area = cv2.countNonZero(masks[row].view(np.uint8))
         if cv2.countNonZero(masks[other].view(np.uint8)) < area:
-            found = overlaps[other] if found is None else found | overlaps[other]
+            found = overlap if found is None else found | overlap
     return found

@@ -212,7 +212,8 @@ class Donors:
         wanted = ~target.crowd if target.crowd is not None else np.ones(len(target), np.bool_)
         if class_ids is not None:
             wanted = wanted & np.isin(target.class_ids, list(class_ids))
-        return np.flatnonzero(wanted).tolist()
+        rows: list[int] = np.flatnonzero(wanted).tolist()
+        return rows
 
     def _cut(self, sample: Sample, index: int, place: Any, min_visible: float) -> CutOut | None:
         """One object; None where it has too few pixels of its own, or GrabCut finds no mask worth having."""

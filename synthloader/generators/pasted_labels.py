@@ -6,7 +6,7 @@ import numpy as np
 
 from synthloader.generators.attribute_columns import join_columns
 from synthloader.generators.canvas import Canvas
-from synthloader.generators.cut_out import read_share
+from synthloader.generators.cut_out import find_tight_box, read_share
 from synthloader.targets import Instances, SemanticMask
 
 __all__ = ["label_instances", "label_pixels"]
@@ -28,7 +28,7 @@ def label_instances(canvas: Canvas, target: Instances, /) -> Instances:
         boxes[:count] = canvas.shrink_boxes()
     for row in canvas.changed:
         if masks is not None:
-            boxes[row] = _find_box(masks[row], boxes[row], canvas.areas[row])
+            boxes[row] = find_tight_box(masks[row], near=boxes[row], area=canvas.areas[row])
         shares[row] = canvas.areas[row] / canvas.full_areas[row]
     for row, layer in enumerate(layers, start=count):
         boxes[row] = layer.find_box()
@@ -61,19 +61,6 @@ def label_pixels(canvas: Canvas, target: SemanticMask, /) -> SemanticMask:
     return SemanticMask(mask, target.ignore_index)
 
 
-def _find_box(mask: np.ndarray, before: np.ndarray, area: int) -> tuple[int, int, int, int]:
-    """The tight box of a mask of which the number of pixels is known."""
-    x1, y1 = (int(value) for value in np.floor(before[:2]))
-    x2, y2 = (int(value) for value in np.ceil(before[2:]))
-    window = mask[y1:y2, x1:x2]
-    if int(np.count_nonzero(window)) != area:
-        window, x1, y1 = mask, 0, 0
-    rows, columns = np.flatnonzero(window.any(axis=1)), np.flatnonzero(window.any(axis=0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    return int(columns[0]) + x1, int(rows[0]) + y1, int(columns[-1]) + 1 + x1, int(rows[-1]) + 1 + y1
-
-
 def _join_keypoints(canvas: Canvas) -> np.ndarray | None:
     """The keypoints of all; a row of zeros for a pasted object that has none, or another number of them."""
     existing = canvas.keypoints
@@ -85,20 +72,22 @@ def _join_keypoints(canvas: Canvas) -> np.ndarray | None:
         existing = np.zeros((0 if canvas.target is None else len(canvas.target), len(labelled[0]), 3), np.float32)
     size = existing.shape[1:]
     own = [points if points is not None and points.shape == size else np.zeros(size, np.float32) for points in pasted]
-    return np.concatenate([existing, np.array(own, np.float32).reshape(-1, *size)])
+    return np.concatenate([existing, np.array(own, np.float32).reshape(len(own), *size)])
 
 
 def _join_attributes(canvas: Canvas, target: Instances, shares: np.ndarray) -> dict[str, np.ndarray]:
     """The columns of source and donors, with `generated` and `visible` unless these mean other things."""
-    rows = np.arange(len(shares))
-    columns = join_columns(
-        [(len(target), target.attributes), *((1, layer.donor.attributes) for layer in canvas.layers)]
-    )
-    generated = columns.setdefault("generated", np.zeros(len(rows), np.bool_))
+    count = len(target)
+    columns = join_columns([(count, target.attributes), *((1, layer.donor.attributes) for layer in canvas.layers)])
+    generated = columns.setdefault("generated", np.zeros(len(shares), np.bool_))
     if generated.dtype == np.bool_ and generated.ndim == 1:
-        columns["generated"] = generated | (rows >= len(target))
+        columns["generated"] = generated.copy()
+        columns["generated"][count:] = True
     visible = columns.setdefault("visible", shares)
-    if visible.dtype == np.float32 and visible.ndim == 1:
-        stated = (rows < len(target)) & ~np.isin(rows, list(canvas.changed)) & ("visible" in target.attributes)
+    if visible.dtype == np.float32 and visible.ndim == 1 and "visible" in target.attributes:
+        stated = np.arange(len(shares)) < count
+        stated[list(canvas.changed)] = False
         columns["visible"] = np.where(stated, visible, shares)
+    elif visible.dtype == np.float32 and visible.ndim == 1:
+        columns["visible"] = shares
     return columns

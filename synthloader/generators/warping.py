@@ -80,7 +80,7 @@ def _resample(donor: CutOut, from_x: np.ndarray, from_y: np.ndarray, *, keep_key
     """The object read at these places (h, w), cut to the tight box of its new mask."""
     soft = cv2.remap(donor.mask.view(np.uint8) * np.uint8(255), from_x, from_y, cv2.INTER_LINEAR)
     mask = soft > 127
-    left, top, right, bottom = find_tight_box(mask, near=np.zeros(4, np.float32))
+    left, top, right, bottom = find_tight_box(mask, near=(0, 0, 0, 0))
     if right == left:
         return None
     window = (slice(top, bottom), slice(left, right))
