@@ -176,13 +176,21 @@ class SynthDataset:
         reject("pipeline", "give an item", None, f"It gave None {self.max_refetch + 1} times: see its transforms.")
 
     def get_data_info(self, index: int) -> dict[str, Any]:
-        """The annotation of a real item; of a generated one what is true of it: size and id of its source."""
+        """The annotation of a real item; of a generated one what is true of it: its size, and the id of its source."""
         draw = self.mix.draw(index)
         if draw is None:
             info: dict[str, Any] = self.dataset.get_data_info(int(index))
             return info
         source = self.dataset.get_data_info(draw.source)
-        return {key: source[key] for key in _FACTS if key in source}
+        facts = {key: source[key] for key in _FACTS if key in source}
+        if "height" in facts and "width" in facts:
+            part = self.mix.sets[draw.set_index]
+            size_hw = part.find_size_hw((int(facts["height"]), int(facts["width"])))
+            if size_hw is None:
+                del facts["height"], facts["width"]  # rather than a size that may be wrong
+            else:
+                facts["height"], facts["width"] = size_hw
+        return facts
 
     def get_cat_ids(self, index: int) -> list[int]:
         """The classes of a real item; a generated one's are not known before it is made."""

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from torch.utils.data import Dataset
 
 from synthloader.cache.record import UNSTORED_FIELDS
+from synthloader.candidates import UNCHANGED, CandidateMaker, LazySource, name_of
 from synthloader.checks import check_count, check_int, check_type, reject
-from synthloader.errors import GenerationError, LabelContractError, NothingToGenerate, ShortfallError, note_error
+from synthloader.errors import ShortfallError, note_error
+from synthloader.filters.single_polygon import SinglePolygon
+from synthloader.generators.composition import draws_from_pool, find_aim, with_single_polygons
+from synthloader.generators.stages import Stages, check_reach, split_stages
 from synthloader.keys import StampBook, make_key
+from synthloader.lifting import preserve_random_state
 from synthloader.pool_notes import count_stale, note_pool
 from synthloader.protocols import AnyAdapter, Bindable, Cache, CacheEntry, Filter, Generator, Pool, Rejected, Verdict
-from synthloader.sample import Origin, Sample
-from synthloader.seeds import make_rng
+from synthloader.sample import Sample
 from synthloader.sources import Source
 from synthloader.store import Puts, Store
-from synthloader.targets import ClassLabel, Instances, Target
+from synthloader.targets import ClassLabel
 
 __all__ = ["GeneratedDataset", "Outcome"]
 
@@ -39,6 +42,7 @@ class Outcome:
         judged: (filter's name, accepted) of every judgement.
         source_reads: 1 if a hit had to read the source for fields that the cache cannot hold.
         puts: What the cache should keep; filled by `GeneratedDataset.make(..., collect=True)`.
+        candidates: Every candidate before the filters saw it, in order; filled likewise.
     """
 
     sample: Sample | None = None
@@ -48,6 +52,19 @@ class Outcome:
     judged: list[tuple[str, bool]] = field(default_factory=list)
     source_reads: int = 0
     puts: Puts = field(default_factory=Puts)
+    candidates: list[CacheEntry] = field(default_factory=list)
+
+
+class _Asked(NamedTuple):
+    """What is asked for: a version of a source, and where it will be served."""
+
+    stages: Stages
+    lazy: LazySource
+    variant: int
+    donors: tuple[int, ...]
+    epoch: int
+    where: int
+    only_kept: bool
 
 
 class GeneratedDataset(Dataset[Any]):
@@ -60,7 +77,8 @@ class GeneratedDataset(Dataset[Any]):
 
     Args:
         real: The sources: any map-style dataset.
-        generator: Makes a sample from a sample, or a list of such, applied in order (`synthloader.generators.Chain`).
+        generator: Makes a sample from a sample, or a list of such, applied in order (`synthloader.generators.Chain`),
+            of which `Cached` marks what a cache keeps.
         adapter: Turns items into samples and back; None: recognised from the first items.
         filters: Decide, in this order, whether a candidate may be used.
         cache: Where candidates and verdicts are kept. A persistent one needs `variants`.
@@ -147,8 +165,10 @@ class GeneratedDataset(Dataset[Any]):
         self.filters = tuple(filters)
         self.cache = cache
         self.store = None if cache is None else Store(cache, before_first=self.note_pool)
+        check_reach(generator)
         self.given_generator = generator
-        self._aimed: dict[int, Generator] = {}
+        self._maker = CandidateMaker(self.source, seed=self.seed, license=license)
+        self._aimed: dict[int | None, Stages] = {}
         self.stale_entries = 0
         if cache is not None and cache.persistent:
             self.source.stamp(0)  # refused now, not in the middle of the night
@@ -158,19 +178,37 @@ class GeneratedDataset(Dataset[Any]):
 
     @cached_property
     def generator(self) -> Generator:
-        """The generator, bound to the pool and the table of classes."""
+        """The generator, bound to the pool and the table of classes, and told what the filters ask of masks."""
         given = self.given_generator
-        return given.bind(self.pool, classes=self.source.classes) if isinstance(given, Bindable) else given
+        bound = given.bind(self.pool, classes=self.source.classes) if isinstance(given, Bindable) else given
+        return with_single_polygons(bound) if any(isinstance(each, SinglePolygon) for each in self.filters) else bound
 
     @property
     def adapter(self) -> AnyAdapter:
         """What turns items into samples and back."""
         return self.source.adapter
 
-    @property
+    @cached_property
     def can_aim(self) -> bool:
-        """Whether the generator can be told which class is wanted."""
-        return callable(getattr(self.given_generator, "aim", None))
+        """Whether the generator can be told which class is wanted: not where the source itself says the class.
+
+        Asked only where a class is wanted: an item may have to be read for it.
+        """
+        if find_aim(self.given_generator) is None or self.source.labels is not None:
+            return False
+        sample = self.source.peek_sample()
+        if sample is None:
+            with preserve_random_state():
+                try:
+                    sample = self.source[0]
+                except (OSError, TypeError, ValueError):
+                    return True  # said with all its words when the item is asked for
+        return not isinstance(sample.target, ClassLabel)
+
+    @property
+    def is_finished_fresh(self) -> bool:
+        """Whether something follows what a cache keeps, drawn anew for every epoch and index."""
+        return split_stages(self.given_generator).fresh is not None
 
     def __len__(self) -> int:
         """Sources x variants; the number of sources when `variants` is None."""
@@ -225,132 +263,101 @@ class GeneratedDataset(Dataset[Any]):
         /,
         *,
         target_class: int | None = None,
+        donors: Sequence[int] | None = None,
+        epoch: int = 0,
         index: int | None = None,
         collect: bool = False,
+        only_kept: bool = False,
     ) -> Outcome:
         """Candidates of one (source, variant) until one is accepted.
+
+        The epoch and the index count for what follows a `Cached` alone, and are those of a mix; by itself a dataset is
+        always in epoch 0.
 
         Args:
             source: Position of the source.
             variant: Which version.
             target_class: The class that is wanted, for generators that can be aimed.
-            index: The position that is being served, for error messages.
-            collect: Leave what a cache should keep in `Outcome.puts` instead of storing it.
+            donors: Those of the class that may be used (see `synthloader.protocols.Budgeted`); None: any.
+            epoch: The epoch that is being served.
+            index: The position that is being served; None: that of this dataset.
+            collect: Leave what a cache should keep in `Outcome.puts` instead of storing it, and the candidates in
+                `Outcome.candidates`.
+            only_kept: Make what a cache keeps, and leave out what follows it.
         """
         outcome = Outcome()
+        stages = self._aim(target_class)
+        if donors is not None:
+            stages = stages.use_donors(donors)
+        where = source * (self.variants or 1) + variant if index is None else index
+        lazy = LazySource(self.source, source)
+        asked = _Asked(stages, lazy, variant, _list_kept_donors(stages, donors), epoch, where, only_kept)
         try:
-            self._try_candidates(self._aim(target_class), source, variant, index, outcome)
+            self._try_candidates(asked, outcome, collect)
         finally:
             if self.store is not None and not collect:
                 self.store.keep(outcome.puts)
         return outcome
 
-    def make_cache_key(self, source: int, variant: int, attempt: int = 0, *, target_class: int | None = None) -> bytes:
+    def make_cache_key(
+        self,
+        source: int,
+        variant: int,
+        attempt: int = 0,
+        *,
+        target_class: int | None = None,
+        donors: Sequence[int] | None = None,
+    ) -> bytes:
         """The key of one candidate."""
-        return self._make_key(self._aim(target_class), source, variant, attempt)
+        stages = self._aim(target_class)
+        return self._make_key(stages, source, variant, attempt, _list_kept_donors(stages, donors))
 
-    def _try_candidates(
-        self, generator: Generator, source: int, variant: int, index: int | None, outcome: Outcome
-    ) -> None:
-        lazy = _LazySource(self.source, source)
+    def find_kept_fingerprint(self, target_class: int | None = None, /) -> str:
+        """The fingerprint of what a cache keeps: that of the generator, as far as no `Cached` divides it."""
+        return self._aim(target_class).kept.fingerprint
+
+    def _try_candidates(self, asked: _Asked, outcome: Outcome, collect: bool) -> None:
+        stages, lazy = asked.stages, asked.lazy
+        is_partial = stages.fresh is not None and asked.only_kept
         for attempt in range(self.attempts):
-            entry, key = self._find_candidate(generator, lazy, source, variant, attempt, outcome, index)
+            entry, key = self._find_candidate(asked, attempt, outcome)
+            if isinstance(entry, Sample):
+                entry = self._complete_fields(entry, lazy, outcome)
+            if is_partial:
+                if isinstance(entry, Rejected) and entry.reason == UNCHANGED:
+                    entry = lazy.sample  # what follows may still make something of it
+            elif stages.fresh is not None:
+                entry = self._maker.finish(
+                    stages, entry, lazy, asked.variant, attempt, epoch=asked.epoch, index=asked.where
+                )
+            if collect:
+                outcome.candidates.append(entry)
             if isinstance(entry, Rejected):
-                outcome.rejections.append((_name_of(generator), entry.reason))
+                outcome.rejections.append((name_of(stages.whole), entry.reason))
                 continue
-            entry = self._complete_fields(entry, lazy, outcome)
-            outcome.sample = self._judge(entry, lazy, key, outcome)
+            # What is finished anew each time is judged anew each time.
+            outcome.sample = (
+                entry if is_partial else self._judge(entry, lazy, None if stages.fresh is not None else key, outcome)
+            )
             if outcome.sample is not None:
                 return
 
-    def _find_candidate(
-        self,
-        generator: Generator,
-        lazy: _LazySource,
-        source: int,
-        variant: int,
-        attempt: int,
-        outcome: Outcome,
-        index: int | None,
-    ) -> tuple[CacheEntry, bytes]:
+    def _find_candidate(self, asked: _Asked, attempt: int, outcome: Outcome) -> tuple[CacheEntry, bytes]:
+        stages, lazy, variant = asked.stages, asked.lazy, asked.variant
         key = b""
         if self.cache is not None:
-            key = self._make_key(generator, source, variant, attempt)
+            key = self._make_key(stages, lazy.index, variant, attempt, asked.donors)
             entry = self.cache.get(key)
             if entry is not None:
                 outcome.hits += 1
                 return entry, key
             outcome.misses += 1
-        entry = self._generate(generator, lazy.sample, source, variant, attempt, index)
+        entry = self._maker.make_kept(stages, lazy, variant, attempt, where=asked.where)
         if self.store is not None:
             entry = self.store.add_entry(outcome.puts, key, entry)
         return entry, key
 
-    def _generate(
-        self, generator: Generator, source: Sample, at: int, variant: int, attempt: int, index: int | None
-    ) -> CacheEntry:
-        name = self.source.name(at)
-        kind = type(source.target)
-        if source.target is not None and kind not in generator.keeps:
-            raise LabelContractError(
-                f"{_name_of(generator)} does not keep {kind.__name__} true, which item {at} ({name}) has. It keeps "
-                f"{_join_kinds(generator.keeps)}: use a generator that keeps {kind.__name__}, or another dataset."
-            )
-        rng = make_rng(self.seed, name, variant, attempt)
-        try:
-            made = generator.generate(source, rng=rng)
-        except NothingToGenerate as nothing:
-            return Rejected(nothing.reason, self._complete_origin(Origin(), generator, name, variant, attempt))
-        except Exception as error:
-            where = at * (self.variants or 1) + variant if index is None else index
-            note_error(error, f"while generating index {where} with {_name_of(generator)}(seed={self.seed})")
-            raise
-        self._check_made(made, source, generator, at if index is None else index)
-        if made is source or (np.array_equal(made.image, source.image) and made.target is source.target):
-            return Rejected("unchanged", self._complete_origin(Origin(), generator, name, variant, attempt))
-        origin = self._complete_origin(made.origin or Origin(), generator, name, variant, attempt)
-        return made.replace(origin=origin.replace(class_names=self._find_class_names(made.target)))
-
-    def _complete_origin(self, origin: Origin, generator: Generator, name: str, variant: int, attempt: int) -> Origin:
-        return origin.replace(
-            source=name,
-            fingerprint=generator.fingerprint,
-            variant=variant,
-            attempt=attempt,
-            seed=self.seed,
-            license=self.license,
-        )
-
-    def _find_class_names(self, target: Target | None) -> dict[int, str]:
-        """What the classes of a target are called, where the dataset says so."""
-        names = self._class_names
-        match target:
-            case Instances(class_ids=class_ids):
-                return {class_id: names[class_id] for class_id in sorted(set(class_ids.tolist())) if class_id in names}
-            case ClassLabel(class_id=class_id):
-                return {class_id: names[class_id]} if class_id in names else {}
-        return dict(names)
-
-    @cached_property
-    def _class_names(self) -> dict[int, str]:
-        return {class_id: name for name, class_id in sorted((self.source.classes or {}).items(), reverse=True)}
-
-    def _check_made(self, made: object, source: Sample, generator: Generator, index: int) -> None:
-        if not isinstance(made, Sample):
-            raise GenerationError(
-                f"{_name_of(generator)}.generate must return a Sample, got {type(made).__name__} at index {index}.",
-                index=index,
-                fingerprint=generator.fingerprint,
-                seed=self.seed,
-            )
-        if source.target is not None and type(made.target) is not type(source.target):
-            raise LabelContractError(
-                f"{_name_of(generator)} must return the kind of target that it was given, got "
-                f"{type(made.target).__name__} for {type(source.target).__name__} at index {index}. "
-                f"Return the source's target where it is still true."
-            )
-
-    def _complete_fields(self, sample: Sample, lazy: _LazySource, outcome: Outcome) -> Sample:
+    def _complete_fields(self, sample: Sample, lazy: LazySource, outcome: Outcome) -> Sample:
         """Read from the source what a record could not hold."""
         missing = sample.fields.get(UNSTORED_FIELDS)
         if missing is None:
@@ -359,17 +366,20 @@ class GeneratedDataset(Dataset[Any]):
         kept = {name: value for name, value in sample.fields.items() if name != UNSTORED_FIELDS}
         return sample.replace(fields={**kept, **{name: lazy.sample.fields[name] for name in missing}})
 
-    def _judge(self, sample: Sample, lazy: _LazySource, key: bytes, outcome: Outcome) -> Sample | None:
-        """The sample to use, or None when a filter rejects it. Verdicts are kept under the filters up to each."""
+    def _judge(self, sample: Sample, lazy: LazySource, key: bytes | None, outcome: Outcome) -> Sample | None:
+        """The sample to use, or None when a filter rejects it.
+
+        Verdicts are kept under the filters up to each, beside the entry of this key; without one they are not.
+        """
         until = ""
         for judge in self.filters:
             until = f"{until} | {judge.fingerprint}" if until else judge.fingerprint
-            verdict = self.cache.get_verdict(key, until, of=sample) if self.cache is not None else None
+            verdict = None if self.cache is None or key is None else self.cache.get_verdict(key, until, of=sample)
             if verdict is None:
                 verdict = self._ask(judge, sample, lazy.sample)
-                if self.store is not None:
+                if self.store is not None and key is not None:
                     self.store.add_verdict(outcome.puts, key, until, verdict, of=sample)
-            who = _name_of(judge)
+            who = name_of(judge)
             outcome.judged.append((who, verdict.accepted))
             if not verdict.accepted:
                 outcome.rejections.append((who, verdict.reason))
@@ -384,23 +394,25 @@ class GeneratedDataset(Dataset[Any]):
         try:
             verdict = judge.judge(sample, source)
         except Exception as error:
-            note_error(error, f"while {_name_of(judge)} judged a version of {sample.origin and sample.origin.source!r}")
+            note_error(error, f"while {name_of(judge)} judged a version of {sample.origin and sample.origin.source!r}")
             raise
-        check_type(f"what {_name_of(judge)}.judge returns", verdict, Verdict)
+        check_type(f"what {name_of(judge)}.judge returns", verdict, Verdict)
         return verdict
 
-    def _aim(self, target_class: int | None) -> Generator:
-        if target_class is None or not self.can_aim:
-            return self.generator
+    def _aim(self, target_class: int | None) -> Stages:
+        """The generator, aimed at a class where it can be, and divided where `Cached` marks it."""
+        if target_class is not None and not self.can_aim:
+            target_class = None
         if target_class not in self._aimed:
-            self._aimed[target_class] = self.generator.aim(target_class)  # type: ignore[attr-defined]
+            generator: Any = self.generator
+            self._aimed[target_class] = split_stages(generator if target_class is None else generator.aim(target_class))
         return self._aimed[target_class]
 
-    def _make_key(self, generator: Generator, source: int, variant: int, attempt: int) -> bytes:
+    def _make_key(self, stages: Stages, source: int, variant: int, attempt: int, donors: tuple[int, ...]) -> bytes:
         persistent = self.cache is not None and self.cache.persistent
         name, stamp = self.source.identify(source) if persistent else (self.source.name(source), "")
         return make_key(
-            generator=generator.fingerprint,
+            generator=stages.kept.fingerprint,
             adapter=self.adapter.fingerprint,
             source=name,
             stamp=stamp,
@@ -408,39 +420,36 @@ class GeneratedDataset(Dataset[Any]):
             variant=variant,
             attempt=attempt,
             seed=self.seed,
+            donors=donors,
         )
 
     @cached_property
     def draws_from_pool(self) -> bool:
-        """Whether another pool would give other samples."""
-        return isinstance(self.given_generator, Bindable) and getattr(self.given_generator, "uses_pool", True)
+        """Whether another pool would give other entries of a cache."""
+        return draws_from_pool(split_stages(self.given_generator).kept)
 
     def note_pool(self) -> None:
         """Keep the names of what is drawn from beside the cache."""
         if self.cache is not None and self.cache.persistent and self.draws_from_pool:
-            note_pool(self.cache, self.pool, fingerprint=self.given_generator.fingerprint)
+            note_pool(self.cache, self.pool, fingerprint=split_stages(self.given_generator).kept.fingerprint)
 
     def _list_fingerprints(self) -> set[str]:
         """Those that the entries of this generator can have."""
-        aims = sorted((self.source.classes or {}).values()) if self.can_aim else []
-        return {self.given_generator.fingerprint, *(self._aim(aim).fingerprint for aim in (None, *aims))}
+        aim = find_aim(self.generator)
+        found = {split_stages(each).kept.fingerprint for each in (self.given_generator, self.generator)}
+        for class_id in sorted((self.source.classes or {}).values()):
+            with suppress(ValueError):  # a class that it leaves out
+                found |= {split_stages(aim(class_id)).kept.fingerprint} if aim is not None else set()
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without aimed copies, which are made again."""
         return {**self.__dict__, "_aimed": {}}
 
 
-class _LazySource:
-    """The source sample, decoded when first needed: a hit never decodes it."""
-
-    def __init__(self, source: Source, index: int) -> None:
-        self._source = source
-        self._index = index
-
-    @cached_property
-    def sample(self) -> Sample:
-        sample: Sample = self._source[self._index]
-        return sample
+def _list_kept_donors(stages: Stages, donors: Sequence[int] | None) -> tuple[int, ...]:
+    """The donors that determine what a cache keeps."""
+    return () if donors is None or stages.is_aimed_later else tuple(donors)
 
 
 def _make_pool(pool: Any, adapter: AnyAdapter | None, version: str | None, stamps: StampBook) -> Pool:
@@ -451,11 +460,3 @@ def _check_protocol(name: str, value: object, protocol: Any, members: str) -> No
     if isinstance(value, type) or not isinstance(value, protocol):
         remedy = "Pass an instance, not the class." if isinstance(value, type) else ""
         reject(name, f"have {members}", value, remedy, error=TypeError)
-
-
-def _name_of(part: object) -> str:
-    return type(part).__name__
-
-
-def _join_kinds(kinds: frozenset[type[Target]]) -> str:
-    return ", ".join(sorted(kind.__name__ for kind in kinds)) or "nothing"

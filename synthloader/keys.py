@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def make_key(
     variant: int,
     attempt: int,
     seed: int,
+    donors: Sequence[int] = (),
 ) -> bytes:
     """The 16-byte key of one cache entry.
 
@@ -46,13 +47,15 @@ def make_key(
         variant: Which generated version of the source.
         attempt: Which candidate at this place.
         seed: Seed of the generated dataset.
+        donors: The donors that a plan chose, by their position among those of the class; empty where none did.
 
     Example:
         >>> parts = dict(generator="g", adapter="a", source="s", stamp="t", pool="", variant=0, attempt=0, seed=0)
         >>> make_key(**parts) == make_key(**parts), make_key(**parts) == make_key(**{**parts, "seed": 1})
         (True, False)
     """
-    return hash_content([KEY_VERSION, generator, adapter, source, stamp, pool, variant, attempt, seed])
+    chosen = [list(donors)] if donors else []  # Keys of samples without such a choice are as they always were.
+    return hash_content([KEY_VERSION, generator, adapter, source, stamp, pool, variant, attempt, seed, *chosen])
 
 
 def make_fingerprint(name: str, version: int, /, **parameters: Any) -> str:

@@ -6,15 +6,20 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from torch.utils.data import IterableDataset, Subset
 
+from synthloader.budget import DonorList
 from synthloader.checks import check_type, reject
 from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, note_error
 from synthloader.forked_workers import explain_cuda_error, is_forked_worker, make_cuda_error, needs_cuda
 from synthloader.generated import GeneratedDataset, Outcome
+from synthloader.generators.composition import aims_within_source, find_aim, find_budget
+from synthloader.generators.output_size import find_output_size
 from synthloader.item_forms import find_difference
 from synthloader.layout import Draw, SetShape
 from synthloader.lifting import find_base, list_bases, preserve_random_state
@@ -65,16 +70,57 @@ class GeneratedSet:
 
     def shape(self) -> SetShape:
         """What a plan must know of it."""
-        source = self.source
+        source, generator = self.source, self.dataset.given_generator
         return SetShape(
             self.name,
             len(source),
             self.dataset.variants,
             own=self.own,
-            aimable=self.dataset.can_aim,
-            find_groups=source.find_groups,
+            aimable=find_aim(generator) is not None and not aims_within_source(generator),
+            confirm_aim=self.confirm_aim,
+            find_groups=self.find_groups,
             find_classes=source.find_classes,
+            find_donors=self.find_donors,
         )
+
+    def confirm_aim(self) -> bool:
+        """Whether these sources leave it open which class is added."""
+        return self.dataset.can_aim
+
+    def find_donors(self, class_id: int, /) -> DonorList | None:
+        """The donors of a class, by their names; None where the generator cannot be told which to use."""
+        generator = find_budget(self.dataset.generator)
+        if generator is None:
+            return None
+        return DonorList(tuple(generator.list_donors(class_id)), generator.max_donors)
+
+    @cached_property
+    def sizes_hw(self) -> np.ndarray | None:
+        """(S, 2) int32 heights and widths of what is made from each source; None where they are not known."""
+        sizes = self.source.sizes_hw
+        if sizes is None:
+            return None
+        each, places = np.unique(sizes, axis=0, return_inverse=True)
+        made = [self.find_size_hw((int(height), int(width))) for height, width in each]
+        return None if None in made else np.array(made, np.int32)[places.reshape(-1)]
+
+    def find_size_hw(self, source_hw: tuple[int, int], /) -> tuple[int, int] | None:
+        """Height and width of what is made from a source of this size; None where they depend on what is drawn."""
+        return find_output_size(self.dataset.given_generator, source_hw)
+
+    @cached_property
+    def resizes(self) -> bool:
+        """Whether what is made may have another size than its source."""
+        sizes = self.source.sizes_hw
+        return sizes is not None and (self.sizes_hw is None or not np.array_equal(self.sizes_hw, sizes))
+
+    def find_groups(self) -> np.ndarray | None:
+        """(S,) numbers, equal for sources from which items of one size and class are made."""
+        return self._groups if self.resizes else self.source.groups
+
+    @cached_property
+    def _groups(self) -> np.ndarray | None:
+        return self.source.group(self.sizes_hw)
 
     def check(self) -> None:
         """Refuse what could not be served, as far as it is known without a random draw.
@@ -101,9 +147,9 @@ class GeneratedSet:
                 note_error(error, f"set {self.name!r}, item 0 ({self.source.name(0)}), beside {self.real.name(0)}")
                 raise
 
-    def serve(self, draw: Draw, index: int, *, bare: bool = False) -> Served:
+    def serve(self, draw: Draw, index: int, *, epoch: int = 0, bare: bool = False) -> Served:
         """Make what the position carries; `bare`: without the transforms of the real dataset."""
-        outcome = self._make(draw, index)
+        outcome = self._make(draw, index, epoch)
         served = Served(
             hits=outcome.hits,
             misses=outcome.misses,
@@ -147,12 +193,19 @@ class GeneratedSet:
             license=made.license,
         )
 
-    def _make(self, draw: Draw, index: int) -> Outcome:
+    def _make(self, draw: Draw, index: int, epoch: int) -> Outcome:
         made = self.dataset
         if made.cache is None and is_forked_worker() and needs_cuda(made.given_generator):
             raise make_cuda_error(made.given_generator)
         try:
-            return made.make(draw.source, draw.variant or 0, target_class=draw.target_class, index=index)
+            return made.make(
+                draw.source,
+                draw.variant or 0,
+                target_class=draw.target_class,
+                donors=draw.donors,
+                epoch=epoch,
+                index=index,
+            )
         except RuntimeError as error:
             clearer = explain_cuda_error(made.given_generator, error)
             if clearer is None:
@@ -172,6 +225,20 @@ class PlainSet:
         self.real = real
         self._is_checked = False
 
+    @property
+    def sizes_hw(self) -> np.ndarray | None:
+        """(S, 2) int32 heights and widths of its items; None where they are not known."""
+        return self.source.sizes_hw
+
+    def find_size_hw(self, source_hw: tuple[int, int], /) -> tuple[int, int] | None:
+        """The same height and width."""
+        return source_hw
+
+    @property
+    def resizes(self) -> bool:
+        """Never: its items are served as they are."""
+        return False
+
     def shape(self) -> SetShape:
         """What a plan must know of it."""
         source = self.source
@@ -190,7 +257,7 @@ class PlainSet:
         if mine is not None and theirs is not None:
             self._compare([mine], [theirs])
 
-    def serve(self, draw: Draw, index: int, *, bare: bool = False) -> Served:
+    def serve(self, draw: Draw, index: int, *, epoch: int = 0, bare: bool = False) -> Served:
         """Read what the position carries; its own transforms are applied in any case."""
         item = self.dataset[draw.source]
         if not self._is_checked:

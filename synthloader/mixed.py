@@ -233,10 +233,18 @@ class MixedDataset(Dataset[Any]):
             set_names=[part.name for part in self.sets],
             repeated_epochs=tuple(sorted(repeated)),
             ranks=ranks,
-            notes=tuple(_describe_shortfall(short) for short in self._layout.shortfalls),
+            notes=tuple(short.describe() for short in self._layout.shortfalls),
             plan=self.plan,
             class_to_idx=self.source.classes,
         )
+
+    def list_rationed(self) -> list[Draw]:
+        """What a `Balance` plan with a cap asks a cache for, in all epochs: what `precompute(draws=...)` takes.
+
+        Its samples depend on the donors that the plan chose for them. Empty for other plans, for generators that cannot
+        be told which donors to use, and where versions never end.
+        """
+        return self._layout.list_rationed()
 
     def count_generated(self, epoch: int | None = None, /) -> int:
         """How many indices of an epoch (default: the current one) are generated."""
@@ -349,7 +357,7 @@ class MixedDataset(Dataset[Any]):
                 reasons.append("no variant left")
                 continue
             part = self.sets[candidate.set_index]
-            served = part.serve(candidate, at, bare=bare)
+            served = part.serve(candidate, at, epoch=epoch, bare=bare)
             self._count_outcome(part.name, served, add)
             if served.is_generated:
                 add(f"set/{name}/generated")
@@ -432,7 +440,7 @@ class MixedDataset(Dataset[Any]):
 
     def _say_shortfalls(self) -> None:
         for short in self._layout.shortfalls:
-            message = _describe_shortfall(short)
+            message = short.describe()
             if self.on_shortfall == "error":
                 raise ShortfallError(message)
             warnings.warn(message, UserWarning, stacklevel=3)
@@ -473,14 +481,6 @@ def _to_int(index: Any) -> int:
         return int(index.__index__())
     except (AttributeError, TypeError):
         reject("index", "be an integer", index, error=TypeError)
-
-
-def _describe_shortfall(short: Any) -> str:
-    target = "" if short.target_class is None else f" of class {short.target_class}"
-    return (
-        f"The plan asks for {short.asked} different samples{target} of set {short.name!r} in an epoch, and its "
-        f"variants x sources give {short.available}. Raise variants=, or lower the ratio."
-    )
 
 
 def _ignore(name: str, amount: int = 1, /) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from synthloader.lifting import list_bases
 from synthloader.mix_sets import GeneratedSet
+from synthloader.plans import Add, Balance, Only
 from synthloader.row_tables import is_row_table
 
 __all__ = ["find_attribute", "set_transform_of"]
@@ -34,8 +35,7 @@ def find_attribute(mix: _Mix, name: str, /) -> Any:
         AttributeError: The dataset has none of this name, or it would lie; the message says where to read it instead.
     """
     if name == "get_height_and_width":
-        if any(part.source.sizes_hw is None for part in (mix, *mix.sets)):
-            raise AttributeError("sizes of the items are not known without decoding them")
+        _check_sizes(mix)
         return partial(_find_size, mix)
     if is_row_table(mix.real):
         return _find_of_table(mix, name)
@@ -126,13 +126,32 @@ def _find_targets(mix: _Mix) -> list[int]:
     return [int(source.labels[place]) for source, place in sources if source.labels is not None]
 
 
+def _check_sizes(mix: _Mix) -> None:
+    """Refuse to tell sizes that are not known, or would be others in the next epoch."""
+    if mix.source.sizes_hw is None or any(part.source.sizes_hw is None for part in mix.sets):
+        raise AttributeError("sizes of the items are not known without decoding them")
+    for part in mix.sets:
+        if part.sizes_hw is None:
+            raise AttributeError(
+                f"sizes of the items of set {part.name!r} depend on what is drawn. They are known where every part of "
+                f"its generator gives the same size: leave out Sometimes, or give all choices of OneOf one size_hw."
+            )
+        if part.resizes and not isinstance(mix.plan, Add | Balance | Only):
+            raise AttributeError(
+                f"sizes of the items change from epoch to epoch: set {part.name!r} has other sizes than its sources, "
+                f"and {type(mix.plan).__name__} serves real and generated items at the same indices. Use Add, Balance "
+                f"or Only."
+            )
+
+
 def _find_size(mix: _Mix, index: Any, /) -> tuple[int, int]:
     """Height and width of an item without decoding it."""
     draw = mix.draw(index)
-    source, place = (
-        (mix.source, int(index) % len(mix)) if draw is None else (mix.sets[draw.set_index].source, draw.source)
+    sizes, place = (
+        (mix.source.sizes_hw, int(index) % len(mix))
+        if draw is None
+        else (mix.sets[draw.set_index].sizes_hw, draw.source)
     )
-    sizes = source.sizes_hw
     if sizes is None:
         raise AttributeError("sizes of the items are not known without decoding them")
     return int(sizes[place, 0]), int(sizes[place, 1])

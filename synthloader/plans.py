@@ -34,6 +34,7 @@ from synthloader.layout import (
     SetShape,
     make_cells,
 )
+from synthloader.rationing import ration_donors
 
 __all__ = ["Add", "Balance", "Only", "Plan", "Replace", "Schedule"]
 
@@ -148,7 +149,8 @@ class Balance:
         count: What is counted: `"images"` that hold the class, or `"instances"`. A generated index counts as one of
             its target class, the least that it gains; what it gains beyond that is in the report.
         classes: Class ids or names that are raised; None for all that occur.
-        cap: Most uses of one source image in an epoch; None for no limit.
+        cap: Most uses of one source image in an epoch, and of one donor where objects of the wanted class are pasted
+            (`CopyPaste`): no cut-out of a raised class is repeated oftener. None for no limit.
 
     Example:
         >>> from synthloader.class_table import ClassTable
@@ -210,8 +212,10 @@ class Balance:
             shares = {class_id: share for class_id, share in shares.items() if share}
             if shares:
                 _check_sources(shape)
-                make = self._make_aimed_cells if shape.aimable else self._make_holders_cells
+                make = self._make_aimed_cells if shape.can_aim else self._make_holders_cells
                 cells += make(shape, shares, set_index=at, seed=context.seed)
+        if self.cap is not None:
+            cells = ration_donors(cells, context, self.cap)
         return AppendLayout(context.num_real, cells, names=[shape.name for shape in context.sets])
 
     def _make_aimed_cells(self, shape: SetShape, shares: dict[int, int], *, set_index: int, seed: int) -> list[Cell]:
@@ -328,6 +332,9 @@ class _ScheduleLayout:
 
     def draw_next(self, epoch: int, index: int, /, *, limit: int) -> Iterator[Draw]:
         return self._at(epoch).draw_next(epoch, index, limit=limit)
+
+    def list_rationed(self) -> list[Draw]:
+        return list(dict.fromkeys(draw for layout in self._layouts for draw in layout.list_rationed()))
 
     def find_generated(self, epoch: int, position: int, /) -> int:
         return self._at(epoch).find_generated(epoch, position)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from synthloader.cells import Draw
 from synthloader.checks import check_count, check_int, check_type, reject
 from synthloader.generated import GeneratedDataset
 from synthloader.protocols import Cache
@@ -29,7 +30,7 @@ class PrecomputeReport:
     """What a run of `precompute` found and made.
 
     Attributes:
-        total: (source, variant) pairs asked for.
+        total: (source, variant) pairs asked for, for every class that is aimed at; or draws.
         done: Pairs looked at so far.
         generated: Candidates generated in this run.
         cached: Candidates that the cache had already.
@@ -64,9 +65,12 @@ def precompute(
     num_workers: int = 0,
     progress: bool | Callable[[PrecomputeReport], None] = True,
     target_classes: Sequence[int] | None = None,
+    draws: Sequence[Draw] | None = None,
     part: tuple[int, int] | None = None,
 ) -> PrecomputeReport:
     """Fill the cache with every variant of every source; what is there already is kept.
+
+    Of a chain with a `Cached`, what the cache keeps is made: the rest is drawn anew in every epoch.
 
     Entries are committed every second, or every 64 records. A run that was interrupted or killed goes on where the last
     commit was, and ends with the same set: a sample depends on its seed, source and variant alone.
@@ -75,7 +79,9 @@ def precompute(
         generated: Has a cache and `variants`.
         num_workers: Processes that generate; this one writes. 0 generates here.
         progress: Show a bar on stderr; or a function that is called with the report after every pair.
-        target_classes: Also aim the generator at each of these classes, as a `Balance` plan will ask; None: as it is.
+        target_classes: Aim the generator at each of these classes, as a `Balance` plan will ask; None: as it is.
+        draws: Make these instead, or besides where there are `target_classes`: `MixedDataset.list_rationed()`, what a
+            `Balance` plan with a cap will ask for.
         part: `(2, 4)` makes the second of four equal parts and writes it to a shard of its own, `part-2-of-4`: several
             processes or machines fill one cache at once, each with a part, and `LMDBCache` reads them all.
 
@@ -107,7 +113,7 @@ def precompute(
     cache = generated.cache
     aims: tuple[int | None, ...] = tuple(target_classes) if target_classes and generated.can_aim else (None,)
     part = _check_part(part, cache)
-    work = _Work(generated, aims, part)
+    work = _Work(generated, () if draws and not target_classes else aims, tuple(draws or ()), part)
     target = cache if part is None else cache.open_shard(f"part-{part[0]}-of-{part[1]}")  # type: ignore[attr-defined]
     report = PrecomputeReport(total=len(work))
     report.stale_entries = generated.stale_entries
@@ -146,22 +152,30 @@ def precompute(
 
 
 class _Work(Dataset[dict[str, Any]]):
-    """One item for each (target class, source, variant): what came of it, and what the cache should keep."""
+    """One item for each (target class, source, variant) and for each draw: what the cache should keep of it."""
 
-    def __init__(self, generated: GeneratedDataset, aims: tuple[int | None, ...], part: tuple[int, int] | None) -> None:
+    def __init__(
+        self,
+        generated: GeneratedDataset,
+        aims: tuple[int | None, ...],
+        draws: tuple[Draw, ...],
+        part: tuple[int, int] | None,
+    ) -> None:
         self._generated = generated
         self._aims = aims
+        self._draws = draws
         number, count = part or (1, 1)
-        self._places = range(number - 1, len(generated) * len(aims), count)
+        self._places = range(number - 1, len(generated) * len(aims) + len(draws), count)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        aim, at = divmod(self._places[index], len(self._generated))
-        source, variant = self._generated.locate(at)
+        source, variant, target_class, donors = self._find(self._places[index])
         try:
-            outcome = self._generated.make(source, variant, target_class=self._aims[aim], index=at, collect=True)
+            outcome = self._generated.make(
+                source, variant, target_class=target_class, donors=donors, collect=True, only_kept=True
+            )
         except Exception as error:  # noqa: BLE001 - raised again in the main process, without the loader's wrapping
             return {"error": error}
         return {
@@ -171,6 +185,14 @@ class _Work(Dataset[dict[str, Any]]):
             "rejections": outcome.rejections,
             "puts": outcome.puts,
         }
+
+    def _find(self, place: int) -> tuple[int, int, int | None, tuple[int, ...] | None]:
+        aim, at = divmod(place, len(self._generated))
+        if aim < len(self._aims):
+            source, variant = self._generated.locate(at)
+            return source, variant, self._aims[aim], None
+        draw = self._draws[place - len(self._aims) * len(self._generated)]
+        return draw.source, draw.variant or 0, draw.target_class, draw.donors
 
 
 def _generate(work: _Work, num_workers: int) -> Iterable[dict[str, Any]]:

@@ -20,13 +20,16 @@ __all__ = [
     "Aimable",
     "BatchGenerator",
     "Bindable",
+    "Budgeted",
     "Cache",
     "CacheEntry",
     "Demanding",
     "Filter",
     "Generator",
+    "Outlined",
     "Pool",
     "Rejected",
+    "Resizing",
     "Verdict",
 ]
 
@@ -120,10 +123,65 @@ class Demanding(Protocol):
 
 @runtime_checkable
 class Aimable(Protocol):
-    """A generator that can be told which class is wanted."""
+    """A generator that can be told which class is wanted.
+
+    It may have an attribute `aims_within_source`; True says that it finds the class in its source instead of adding it,
+    so that plans give it sources that hold the class.
+    """
 
     def aim(self, class_id: int, /) -> Generator:
-        """A copy that adds objects of this class."""
+        """A copy that adds objects of this class, or whose samples hold some of the source's."""
+        ...
+
+
+@runtime_checkable
+class Budgeted(Protocol):
+    """A generator that can be aimed, and told which donors to use: so a plan can bound how often each one is used.
+
+    Compositions have these by their parts, so ask with `hasattr` and not with `isinstance`.
+    """
+
+    @property
+    def max_donors(self) -> int:
+        """Most donors that one sample uses; at least 1."""
+        ...
+
+    def list_donors(self, class_id: int, /) -> Sequence[str]:
+        """The donors of a class that the bound generator draws from, each once, in a fixed order.
+
+        They are named as `Origin.drawn` names them. No image is decoded for it, so some may turn out to be unusable.
+        """
+        ...
+
+    def use_donors(self, donors: Sequence[int], /) -> Generator:
+        """A copy of an aimed generator that uses these of its class's donors only, and each at most once in a sample.
+
+        The fingerprint stays that of the aimed generator.
+
+        Args:
+            donors: 1 to `max_donors` different positions in what `list_donors` gives for the class.
+        """
+        ...
+
+
+@runtime_checkable
+class Outlined(Protocol):
+    """A generator that can be told that a trainer writes every mask as one polygon."""
+
+    def keep_single_polygons(self) -> Generator:
+        """A copy that makes only masks that one polygon can say: in one part, without holes."""
+        ...
+
+
+@runtime_checkable
+class Resizing(Protocol):
+    """A generator whose pictures have another size than their sources; all others keep the size."""
+
+    def find_size_hw(self, source_hw: tuple[int, int], /) -> tuple[int, int] | None:
+        """Height and width of what is made from a source of this height and width.
+
+        A function of nothing else, so that sizes are known without generating; None where it depends on what is drawn.
+        """
         ...
 
 

@@ -31,9 +31,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from synthloader.cache import LMDBCache
+from synthloader.cells import Draw
 from synthloader.checks import check_choice, check_count, check_int, check_type, show_value, suggest_name
 from synthloader.errors import RecipeError
 from synthloader.generated import GeneratedDataset
+from synthloader.generators.composition import find_budget
 from synthloader.layout import PlanContext
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Balance, Plan, Schedule
@@ -182,11 +184,15 @@ class Recipe:
     def target_classes(self) -> tuple[int, ...]:
         """The class ids that a `Balance` plan aims at: what `precompute(target_classes=...)` takes. Mostly none.
 
+        Where the plan has a cap, `list_rationed` says it.
+
         Raises:
             RecipeError: The plan cannot be worked out for this dataset.
         """
         plans = self.plan.plans.values() if isinstance(self.plan, Schedule) else [self.plan]
         balances = [plan for plan in plans if isinstance(plan, Balance)]
+        if self._is_rationed:
+            balances = [plan for plan in balances if plan.cap is None]
         if not balances:
             return ()
         source = self.mixed().source
@@ -198,6 +204,23 @@ class Recipe:
             class_to_idx=source.classes,
         )
         return tuple(sorted({class_id for plan in balances for class_id in plan.count_needed(context)}))
+
+    def list_rationed(self) -> list[Draw]:
+        """What a `Balance` plan with a cap asks the cache for: what `precompute(draws=...)` takes. Mostly nothing.
+
+        Raises:
+            RecipeError: The plan cannot be worked out for this dataset.
+        """
+        return self.mixed().list_rationed() if self._is_rationed else []
+
+    @property
+    def _is_rationed(self) -> bool:
+        """Whether a plan with a cap chooses the donors."""
+        plans = self.plan.plans.values() if isinstance(self.plan, Schedule) else [self.plan]
+        if all(not isinstance(plan, Balance) or plan.cap is None for plan in plans):
+            return False
+        generated = self.generated()
+        return generated.can_aim and find_budget(generated.given_generator) is not None
 
     def refuse(self, key: str, purpose: str, example: str) -> NoReturn:
         """Say that a key is missing for what is asked.

@@ -16,9 +16,27 @@ from synthloader.registry import find_plugin, list_plugins
 __all__ = ["PATH_OPTIONS", "build", "read_filters", "read_generator", "read_options", "resolve_path"]
 
 PATH_OPTIONS = frozenset(
-    {"annotations", "data", "file", "files", "folder", "images", "labels", "masks", "path", "references", "root"}
+    {
+        "annotations",
+        "backgrounds",
+        "cutouts",
+        "data",
+        "file",
+        "files",
+        "folder",
+        "images",
+        "labels",
+        "masks",
+        "path",
+        "reference",
+        "references",
+        "root",
+    }
 )
 """Options of plug-ins by these names hold paths, or lists of paths, relative to the recipe."""
+
+NESTED = "generator"
+"""An option of this name holds a generator, written as the recipe's own: one entry, a list, or `one_of`."""
 
 
 def read_generator(place: Place) -> Generator:
@@ -83,7 +101,7 @@ def read_options(
     for name in named:
         if known[name].default is inspect.Parameter.empty and name not in options:
             place.fail(f"{place.way} needs the option {name!r}. Allowed: {', '.join(sorted(named))}.")
-    return {name: resolve_path(option) if name in PATH_OPTIONS else option.value for name, option in options.items()}
+    return {name: _read_option(name, option) for name, option in options.items()}
 
 
 def resolve_path(place: Place) -> Any:
@@ -145,6 +163,12 @@ def _make_plugin(entry: Place, group: str, name: str, place: Place) -> Any:
     plugin = build(place, lambda: find_plugin(group, name))
     values = read_options(place, options, plugin)
     return build(place, lambda: plugin(**values), options=options)
+
+
+def _read_option(name: str, option: Place) -> Any:
+    if name == NESTED:
+        return read_generator(option)
+    return resolve_path(option) if name in PATH_OPTIONS else option.value
 
 
 def _resolve(place: Place, value: Any) -> Any:

@@ -315,7 +315,15 @@ class Source(Sequence[Sample]):
 
         Items whose size no other has are put together with those of the nearest aspect ratio.
         """
-        sizes, labels = self.sizes_hw, self.labels
+        return self.group(self.sizes_hw)
+
+    def group(self, sizes: np.ndarray | None, /) -> np.ndarray | None:
+        """The same for what is made from the items.
+
+        Args:
+            sizes: (S, 2) heights and widths of what is made from each; None where they are not known.
+        """
+        labels = self.labels
         if sizes is None and labels is None:
             return None
         columns = [np.zeros((len(self), 1), np.int64) if labels is None else labels[:, None]]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import Subset
+from torchvision.datasets import ImageFolder
 
 from synthloader.adapters import CocoDataset
 from synthloader.cache import LMDBCache, MemoryCache
@@ -21,9 +22,11 @@ from synthloader.errors import (
     NothingToGenerate,
     ShortfallError,
 )
+from synthloader.filters import SinglePolygon
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import ColorTransfer, CopyPaste
 from synthloader.mixed import MixedDataset
+from synthloader.plans import Balance
 from synthloader.protocols import Verdict
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances
@@ -197,6 +200,57 @@ class TestTheContract:
     def test_box_only_items_are_refused_by_copy_paste_with_a_remedy(self) -> None:
         with pytest.raises(LabelContractError, match="mask"):
             GeneratedDataset(ScenesDataset(3, with_masks=False), CopyPaste())[0]
+
+
+class Aimed(Shade):
+    """Can be told which class is wanted."""
+
+    def aim(self, class_id: int, /) -> Aimed:
+        return Aimed(strength=100 + class_id)
+
+
+class Outlining(Shade):
+    """Can be told that masks are written as polygons."""
+
+    def keep_single_polygons(self) -> Outlining:
+        return Outlining(strength=77)
+
+
+class TestWhatTheGeneratorIsTold:
+    def test_a_class_where_objects_can_be_added(self) -> None:
+        generated = GeneratedDataset(ScenesDataset(4), Aimed(), version="1")
+        assert generated.can_aim
+        sample = generated.make(0, 0, target_class=2).sample
+        assert sample is not None
+        assert sample.origin is not None
+        assert sample.origin.fingerprint == "Shade/1(strength=102)"
+        assert not GeneratedDataset(ScenesDataset(4), Shade(), version="1").can_aim
+
+    @pytest.mark.parametrize("kind", ["plain items", "image folder"])
+    def test_no_class_where_the_source_itself_says_the_class(self, kind: str, tmp_path: Path) -> None:
+        image = torch.zeros(3, 8, 8, dtype=torch.uint8)
+        real: Any = [(image + 9 * at, at % 2) for at in range(6)]
+        if kind == "image folder":
+            for at in range(6):
+                (tmp_path / "ab"[at % 2]).mkdir(exist_ok=True)
+                cv2.imwrite(str(tmp_path / "ab"[at % 2] / f"{at}.png"), np.full((8, 8, 3), 9 * at, np.uint8))
+            real = ImageFolder(str(tmp_path))
+        generated = GeneratedDataset(real, Aimed(), version="1")
+        assert not generated.can_aim
+        mixed = MixedDataset(real, generated, plan=Balance(7, classes=(1,)))
+        for index in range(6, len(mixed)):
+            draw, origin = mixed.draw(index), mixed.origin(index)
+            assert draw is not None
+            assert origin is not None
+            assert origin.fingerprint == "Shade/1(strength=20)"
+            assert real[draw.source][1] == mixed[index][1] == 1
+
+    def test_that_masks_are_written_as_polygons_where_a_filter_asks_for_it(self) -> None:
+        real = ScenesDataset(2)
+        for filters, strength in (([], 20), ([RejectBy(share=0)], 20), ([RejectBy(share=0), SinglePolygon()], 77)):
+            sample = GeneratedDataset(real, Outlining(), filters=filters, version="1").sample(0)
+            assert sample.origin is not None
+            assert sample.origin.fingerprint == f"Shade/1(strength={strength})"
 
 
 class TestCache:

@@ -143,8 +143,11 @@ def test_a_draw_is_plain_numbers() -> None:
     for plan in (Add(1.0), Replace(1.0)):
         for index in range(5, 10) if isinstance(plan, Add) else range(5):
             draw = plan.bind(context).draw(0, index)
-            assert draw is None or [type(part) for part in draw] == [int, int, int, type(None)]
-    assert Draw(0, 1, 2, None)._asdict() == {"set_index": 0, "source": 1, "variant": 2, "target_class": None}
+            assert draw is None or [type(part) for part in draw[:3]] == [int, int, int]
+            assert draw is None or draw[3:] == (None, None)
+    assert Draw(0, 1, 2, 3, (4, 0))._asdict() == {
+        "set_index": 0, "source": 1, "variant": 2, "target_class": 3, "donors": (4, 0)
+    }  # fmt: skip
 
 
 # ---- large tables

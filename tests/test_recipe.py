@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 from synthloader import registry
+from synthloader.cli.cache.recipes import read_wanted
 from synthloader.errors import CacheError, RecipeError
-from synthloader.generators import Chain, ColorTransfer, CopyPaste, OneOf
+from synthloader.generators import Cached, Chain, ColorTransfer, CopyPaste, OneOf, Sometimes
 from synthloader.plans import Add, Balance, Only, Replace, Schedule
+from synthloader.precompute import precompute
 from synthloader.recipe import Recipe, load_recipe
 from tests.scenes import Shade, describe, write_coco
 
@@ -36,6 +39,7 @@ on_shortfall: repeat
 cache: {path: cache/train, codec: raw}
 seed: 7
 """
+GENERATORS = ", ".join(sorted([*registry.list_plugins("generators"), "one_of"]))
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +96,70 @@ def test_the_same_from_python_gives_the_same_samples(folder: Path) -> None:
     generated = GeneratedDataset(real, chain, filters=[MinBox(min_side=2)], variants=4, attempts=2, seed=7)
     wanted = MixedDataset(real, generated, ratio=0.5, seed=7, on_shortfall="repeat")
     assert [describe(mixed[index]) for index in range(9)] == [describe(wanted[index]) for index in range(9)]
+
+
+def test_an_option_that_is_a_generator_is_written_as_the_recipes_own() -> None:
+    generator = load(
+        "- copy_paste: {num_range: [1, 2], min_visible: 0.3}",
+        """\
+- cached:
+      generator:
+        - copy_paste: {num_range: [1, 2]}
+        - sometimes: {probability: 0.25, generator: color_transfer}
+  - sometimes:
+      generator:
+        one_of:
+          0.5: {color_transfer: {references: data/images}}
+          0.5: color_transfer""",
+    ).generator
+    assert isinstance(generator, Chain)
+    cached, sometimes, choice = generator.generators
+    assert isinstance(cached, Cached)
+    assert isinstance(cached.generator, Chain)
+    assert cached.generator.generators[0].fingerprint == CopyPaste(num_range=(1, 2)).fingerprint
+    assert repr(cached.generator.generators[1]) == repr(Sometimes(ColorTransfer(), probability=0.25))
+    assert isinstance(sometimes, Sometimes)
+    assert isinstance(sometimes.generator, OneOf)
+    assert sometimes.probability == 0.5
+    assert [part.uses_pool for part in sometimes.generator.generators] == [False, True]  # type: ignore[attr-defined]
+    assert isinstance(choice, OneOf)
+
+
+def test_a_cache_is_asked_for_what_stands_before_the_mark(folder: Path) -> None:
+    text = RECIPE.replace("- copy_paste: {num_range: [1, 2], min_visible: 0.3}", "- cached: {generator: copy_paste}")
+    recipe = load(text=text)
+    generated = recipe.generated()
+    wanted = read_wanted(Path("recipe.yaml"))
+    kept = generated.find_kept_fingerprint()
+    assert kept.startswith("CopyPaste/")
+    assert (wanted.fingerprints, wanted.filters) == (frozenset({kept}), "")
+    precompute(generated, progress=False)
+    keys = list(generated.cache)  # type: ignore[arg-type]
+    assert keys
+    for key in keys:
+        entry: Any = generated.cache.get(key)  # type: ignore[union-attr]
+        assert wanted.served(key, entry.origin)
+
+
+def test_a_plan_with_a_cap_says_which_donors_are_to_be_cached(folder: Path) -> None:
+    recipe = load("{add: 0.5}", "{balance: {to: 9, classes: [coin], cap: 4}}")
+    draws = recipe.list_rationed()
+    assert recipe.target_classes() == ()
+    assert draws
+    generated = recipe.generated()
+    assert precompute(generated, draws=draws, progress=False).total == len(draws)
+    wanted = read_wanted(Path("recipe.yaml"))
+    for key in generated.cache:  # type: ignore[union-attr]
+        entry: Any = generated.cache.get(key)  # type: ignore[union-attr]
+        assert entry.origin.fingerprint in wanted.fingerprints
+        assert wanted.served(key, entry.origin)
+    before = len(generated.cache)  # type: ignore[arg-type]
+    mixed = recipe.mixed()
+    for epoch in range(3):
+        mixed.set_epoch(epoch)
+        for index in range(6, len(mixed)):
+            mixed.origin(index)
+    assert len(generated.cache) == before  # type: ignore[arg-type]
 
 
 def test_transforms_are_applied_to_real_and_generated_items_alike() -> None:
@@ -183,8 +251,8 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
         (
             "num_range",
             "num_rnage",
-            "line 6: generator.copy_paste has no option 'num_rnage'. Did you mean 'num_range'? Allowed: classes, flip, "
-            "max_tries, min_visible, num_range, scale_range.",
+            "line 6: generator.copy_paste has no option 'num_rnage'. Did you mean 'num_range'? Allowed: "
+            f"{', '.join(sorted(inspect.signature(CopyPaste).parameters))}.",
         ),
         (
             "generator:",
@@ -195,13 +263,12 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
         (
             "copy_paste",
             "copy_pste",
-            "line 6: there is no generator 'copy_pste'. Did you mean 'copy_paste'? Allowed: color_transfer, "
-            "copy_paste, one_of.",
+            f"line 6: there is no generator 'copy_pste'. Did you mean 'copy_paste'? Allowed: {GENERATORS}.",
         ),
         (
             "copy_paste: {num_range: [1, 2], min_visible: 0.3}",
             "os.system: {command: ls}",
-            "line 6: there is no generator 'os.system'. Allowed: color_transfer, copy_paste, one_of.",
+            f"line 6: there is no generator 'os.system'. Allowed: {GENERATORS}.",
         ),
         (
             "[1, 2]",

@@ -44,7 +44,8 @@ class SynthYOLODataset(_YOLODataset):  # type: ignore[misc]
 
     Everything that Ultralytics does at construction sees real images only: `labels.cache`, `fraction`, `classes`,
     `single_cls`, caching in memory or on disk, `rect`. Positions 0..n-1 are the real images, in Ultralytics' order. The
-    labels, file names and rectangles of positions behind them are those of the source that they start from in epoch 0.
+    labels, file names and rectangles of positions behind them are those of the source that they start from in epoch 0;
+    what has another size than its source gets the rectangle of the real image of the nearest aspect ratio.
 
     A generated image takes the place that a real one has: it is resized as `load_image` resizes, lies in the mosaic
     buffer once and leaves it in its turn, and tiles of mosaics, mixup and the like are generated wherever the plan has
@@ -126,7 +127,7 @@ class SynthYOLODataset(_YOLODataset):  # type: ignore[misc]
         num_real, length = len(self.labels), len(mix)
         sources = [self._real_places[mix.find_place(0, at)] for at in range(num_real, length)]
         if self.rect:
-            self._arrange(np.concatenate([np.arange(num_real), np.array(sources, np.int64)]))
+            self._arrange(self._find_ranks(mix, np.concatenate([np.arange(num_real), np.array(sources, np.int64)])))
         self.labels = [*self.labels, *(dict(self.labels[place]) for place in sources)]
         self.im_files = [*self.im_files, *(self.im_files[place] for place in sources)]
         self.npy_files = [*self.npy_files, *(self.npy_files[place] for place in sources)]
@@ -137,6 +138,27 @@ class SynthYOLODataset(_YOLODataset):  # type: ignore[misc]
         self.ni = length
         if self.augment:
             self.max_buffer_length = min(length, self.batch_size * 8, 1000)
+
+    def _find_ranks(self, mix: Any, ranks: np.ndarray) -> np.ndarray:
+        """Put what has another size than its source beside the real image of the nearest aspect ratio.
+
+        Args:
+            mix: The mix.
+            ranks: (N,) for each position the real one that it is, or that it starts from.
+        """
+        sizes = mix.source.sizes_hw
+        if sizes is None or not any(part.resizes for part in mix.sets):
+            return ranks
+        aspects = np.empty(len(sizes))
+        aspects[self._real_places] = np.log(sizes[:, 0] / sizes[:, 1])
+        ranks = ranks.copy()
+        for at in range(len(sizes), len(ranks)):
+            draw = mix.draw(EpochIndex(at, epoch=0))
+            made = mix.sets[draw.set_index].sizes_hw
+            if made is not None:
+                height, width = made[draw.source]
+                ranks[at] = np.abs(aspects - np.log(height / width)).argmin()
+        return ranks
 
     def _arrange(self, ranks: np.ndarray) -> None:
         """Batches of near aspect ratio, generated images beside those that they start from.

@@ -51,7 +51,7 @@ def precompute(
     pair = _read_part(part)
     loaded = load_recipe(recipe)
     _check(loaded)
-    generated, targets = loaded.generated(), loaded.target_classes()
+    generated, targets, draws = loaded.generated(), loaded.target_classes(), loaded.list_rationed()
     latest = PrecomputeReport()
     with nullcontext() if quiet else open_bar() as show:
 
@@ -67,6 +67,7 @@ def precompute(
                 num_workers=count_workers(workers),
                 progress=follow,
                 target_classes=targets,
+                draws=draws,
                 part=pair,
             )
         except KeyboardInterrupt:

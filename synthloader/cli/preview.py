@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,24 +47,26 @@ def preview(
         typer.echo(f"{out}: {len(positions)} generated samples beside their sources")
 
 
-def find_positions(recipe: Recipe, count: int, epoch: int) -> list[tuple[int, int, int | None]]:
-    """(source, variant, target class) of what the plan serves from an epoch on, evenly spread over each.
+def find_positions(recipe: Recipe, count: int, epoch: int) -> Sequence[tuple[Any, ...]]:
+    """What the plan serves from an epoch on, evenly spread over each: what `preview_generated` takes.
 
     Without a plan, or where it generates nothing: sources evenly spread, with another variant each epoch.
     """
     from synthloader.epoch_index import EpochIndex
-    from synthloader.reports.preview import spread_positions
+    from synthloader.reports.preview import Position, spread_positions
 
     generated = recipe.generated()
     if recipe.plan is not None:
         mixed = recipe.mixed()
-        found: list[tuple[int, int, int | None]] = []
+        found: list[Position] = []
         for later in range(epoch, epoch + count):
             size = mixed.count_generated(later)
             places = [mixed.find_generated(later, at) for at, _, _ in spread_positions(size, count - len(found))]
-            draws = [mixed.draw(EpochIndex(place, epoch=later)) for place in places]
+            draws = [(place, mixed.draw(EpochIndex(place, epoch=later))) for place in places]
             found += [
-                (draw.source, draw.variant, draw.target_class) for draw in draws if draw and draw.variant is not None
+                Position(draw.source, draw.variant, draw.target_class, draw.donors, later, place)
+                for place, draw in draws
+                if draw and draw.variant is not None
             ]
         if found:
             return found

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 
 from synthloader.checks import check_number, reject
+from synthloader.generators.cached import refuse_marks
 from synthloader.generators.composition import (
+    aims_within_source,
     bind_part,
     check_part_source,
     check_parts,
     draws_from_pool,
     find_aim,
+    find_budget,
     find_kept,
+    pass_through,
+    refuse_unchanged,
+    with_single_polygons,
 )
 from synthloader.generators.label_contract import check_kept
+from synthloader.generators.output_size import find_common_size
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator, Pool
 from synthloader.sample import Sample
@@ -35,7 +43,7 @@ class OneOf:
             their ratios count.
 
     Raises:
-        ValueError: There is none, a weight is not positive, or they keep no kind of target in common.
+        ValueError: There is none, a weight is not positive, they keep no kind of target in common, or one is `Cached`.
         TypeError: One is no generator.
 
     Example:
@@ -54,6 +62,7 @@ class OneOf:
     def __init__(self, choices: Mapping[Any, Generator] | Iterable[tuple[float, Generator]], /) -> None:
         pairs = _read_pairs(choices)
         self.generators = check_parts([part for _, part in pairs])
+        refuse_marks("OneOf", self.generators)
         weights = [check_number(f"weights[{at}]", weight, minimum=0) for at, (weight, _) in enumerate(pairs)]
         for at, weight in enumerate(weights):
             if weight == 0:
@@ -81,6 +90,14 @@ class OneOf:
         for part in self.generators:
             check_part_source(part, source)
 
+    def find_size_hw(self, source_hw: tuple[int, int], /) -> tuple[int, int] | None:
+        """Height and width of what is made, where all parts agree; None elsewhere."""
+        return find_common_size(self.generators, source_hw)
+
+    def keep_single_polygons(self) -> OneOf:
+        """A copy that makes only masks that one polygon can say, as far as its parts can be told that."""
+        return self._replace(with_single_polygons(part) for part in self.generators)
+
     @property
     def aim(self) -> Callable[[int], OneOf]:
         """A method: `aim(class_id)` gives a copy whose parts are all aimed at this class.
@@ -96,6 +113,51 @@ class OneOf:
         aims = [find_aim(part) for part in self.generators]
         return self._replace([aim(class_id) for aim in aims if aim is not None])
 
+    @property
+    def aims_within_source(self) -> bool:
+        """Whether any part finds the class that it is aimed at in its source instead of adding it."""
+        return any(aims_within_source(part) for part in self.generators)
+
+    @property
+    def max_donors(self) -> int:
+        """Most donors of any part in one sample (see `Budgeted`); missing where a part has no such bound."""
+        return max(int(part.max_donors) for part in self._find_budgeted("max_donors"))
+
+    @property
+    def list_donors(self) -> Callable[[int], Sequence[str]]:
+        """A method: the donors of a class, which must be the same for all parts (see `Budgeted`)."""
+        self._find_budgeted("list_donors")
+        return self._list_donors
+
+    @property
+    def use_donors(self) -> Callable[[Sequence[int]], OneOf]:
+        """A method: a copy whose parts all use these donors only (see `Budgeted`)."""
+        self._find_budgeted("use_donors")
+        return self._use_donors
+
+    def _list_donors(self, class_id: int, /) -> Sequence[str]:
+        first, *others = (part.list_donors(class_id) for part in self._find_budgeted("list_donors"))
+        if any(list(donors) != list(first) for donors in others):
+            reject(
+                "generators",
+                f"draw from the same donors of class {class_id} where a plan has a cap",
+                [type(part).__name__ for part in self.generators],
+                "Make a set of each, MixedDataset(real, {'one': ..., 'other': ...}), or leave the cap out.",
+            )
+        donors: Sequence[str] = first
+        return donors
+
+    def _use_donors(self, donors: Sequence[int], /) -> OneOf:
+        changed = copy.copy(self)  # not checked again: this is done for every sample of a plan with a cap
+        changed.generators = tuple(part.use_donors(donors) for part in self._find_budgeted("use_donors"))
+        return changed
+
+    def _find_budgeted(self, name: str) -> list[Any]:
+        parts = [find_budget(part) for part in self.generators]
+        if any(part is None for part in parts):
+            raise AttributeError(f"{name}: not every generator of this OneOf can be told which donors to use.")
+        return parts
+
     def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Draw one part and let it generate.
 
@@ -107,9 +169,13 @@ class OneOf:
             LabelContractError: Not all parts keep the source's kind of target.
             NothingToGenerate: The drawn part can make nothing.
         """
+        return refuse_unchanged(self.generate_or_pass(source, rng=rng), source)
+
+    def generate_or_pass(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        """The same, but gives the source back where the drawn part leaves it alone: for use within a chain."""
         check_kept("OneOf", self.keeps, source)
         drawn = int(np.searchsorted(np.cumsum(self.weights)[:-1], rng.random(), side="right"))
-        return self.generators[drawn].generate(source, rng=rng)
+        return pass_through(self.generators[drawn], source, rng)
 
     def _replace(self, parts: Iterable[Generator]) -> OneOf:
         return OneOf(list(zip(self.weights, parts, strict=True)))

@@ -49,11 +49,13 @@ class FileReferences:
     Args:
         files: The files, at least one.
         root: The folder that names are relative to.
+        argument: What the user calls them, for errors.
     """
 
-    def __init__(self, files: Sequence[Path], root: Path) -> None:
+    def __init__(self, files: Sequence[Path], root: Path, *, argument: str = "references") -> None:
         self._files = tuple(files)
         self._root = root
+        self._argument = argument
 
     @property
     def stamp(self) -> str:
@@ -75,14 +77,24 @@ class FileReferences:
 
     def read(self, index: int, /) -> np.ndarray:
         """Decode one file."""
-        return read_image(self._files[index])
+        return read_image(self._files[index], argument=self._argument)
+
+    def file(self, index: int, /) -> Path:
+        """The file itself."""
+        return self._files[index]
 
 
 class SampleReferences:
-    """Samples that are in memory, or decoded when asked for."""
+    """Samples that are in memory, or decoded when asked for.
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
+    Args:
+        samples: The samples.
+        argument: What the user calls them, for names.
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, argument: str = "references") -> None:
         self._samples = samples
+        self._argument = argument
 
     @property
     def stamp(self) -> str:
@@ -99,18 +111,25 @@ class SampleReferences:
 
     def name(self, index: int, /) -> str:
         """Position in the list."""
-        return f"references[{index}]"
+        return f"{self._argument}[{index}]"
 
     def read(self, index: int, /) -> np.ndarray:
         """The image of one sample."""
         return self._samples[index].image
 
+    def sample(self, index: int, /) -> Sample:
+        """The sample itself."""
+        return self._samples[index]
 
-def open_references(references: ReferencesLike, /) -> References:
+
+def open_references(
+    references: ReferencesLike, /, *, argument: str = "references"
+) -> FileReferences | SampleReferences:
     """Find reference images; nothing is decoded yet.
 
     Args:
         references: A folder (with the folders in it), a list of image files, or samples.
+        argument: What the user calls them, for errors and for names of samples.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
@@ -118,18 +137,20 @@ def open_references(references: ReferencesLike, /) -> References:
         TypeError: It is something else.
     """
     if isinstance(references, str | os.PathLike):
-        return _open_folder(Path(references))
+        return _open_folder(Path(references), argument)
     if not isinstance(references, Sequence):
-        reject("references", "be a folder, a list of image files, or samples", references, error=TypeError)
+        reject(argument, "be a folder, a list of image files, or samples", references, error=TypeError)
     if not len(references):
-        reject("references", "hold at least one image", references, "Leave it out to draw from the dataset itself.")
+        reject(argument, "hold at least one image", references, "Leave it out to draw from the dataset itself.")
     first = references[0]
     if isinstance(first, Sample):
-        return SampleReferences([_check_sample(at, sample) for at, sample in enumerate(references)])
-    return _open_files(references)
+        return SampleReferences(
+            [_check_sample(f"{argument}[{at}]", sample) for at, sample in enumerate(references)], argument=argument
+        )
+    return _open_files(references, argument)
 
 
-def read_image(file: Path, /) -> np.ndarray:
+def read_image(file: Path, /, *, argument: str = "references") -> np.ndarray:
     """Decode an image file to (H, W, 3) uint8, RGB.
 
     Raises:
@@ -141,34 +162,35 @@ def read_image(file: Path, /) -> np.ndarray:
     is_cut = content.startswith(b"\xff\xd8") and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda")
     image = None if is_cut or not content else cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
-        reject("references", "be whole images", str(file), "It is cut short, or of a format that OpenCV cannot read.")
+        reject(argument, "be whole images", str(file), "It is cut short, or of a format that OpenCV cannot read.")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _open_folder(folder: Path) -> FileReferences:
+def _open_folder(folder: Path, argument: str) -> FileReferences:
     if folder.is_file():
-        return FileReferences([folder], folder.parent)
+        return FileReferences([folder], folder.parent, argument=argument)
     if not folder.is_dir():
-        reject("references", "exist", str(folder), "Check the path.", error=FileNotFoundError)
+        reject(argument, "exist", str(folder), "Check the path.", error=FileNotFoundError)
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
     if not files:
-        reject("references", "hold at least one image", str(folder), f"It looks for {', '.join(IMAGE_SUFFIXES)}.")
-    return FileReferences(files, folder)
+        reject(argument, "hold at least one image", str(folder), f"It looks for {', '.join(IMAGE_SUFFIXES)}.")
+    return FileReferences(files, folder, argument=argument)
 
 
-def _open_files(files: Iterable[object]) -> FileReferences:
+def _open_files(files: Iterable[object], argument: str) -> FileReferences:
     paths = []
     for at, file in enumerate(files):
         if not isinstance(file, str | os.PathLike):
-            reject(f"references[{at}]", "be an image file", file, "Give files only, or samples only.", error=TypeError)
+            reject(f"{argument}[{at}]", "be an image file", file, "Give files only, or samples only.", error=TypeError)
         path = Path(os.path.abspath(file))
         if not path.is_file():
-            reject(f"references[{at}]", "exist", str(file), "Check the path.", error=FileNotFoundError)
+            reject(f"{argument}[{at}]", "exist", str(file), "Check the path.", error=FileNotFoundError)
         paths.append(path)
-    return FileReferences(paths, Path(os.path.commonpath([path.parent for path in paths])))
+    root = Path(os.path.commonpath([path.parent for path in paths]))
+    return FileReferences(paths, root, argument=argument)
 
 
-def _check_sample(at: int, sample: object) -> Sample:
+def _check_sample(name: str, sample: object) -> Sample:
     if not isinstance(sample, Sample):
-        reject(f"references[{at}]", "be a Sample", sample, "Give files only, or samples only.", error=TypeError)
+        reject(name, "be a Sample", sample, "Give files only, or samples only.", error=TypeError)
     return sample

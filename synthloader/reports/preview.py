@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from synthloader.cache import MemoryCache
 from synthloader.checks import check_count
 from synthloader.generated import GeneratedDataset
-from synthloader.protocols import CacheEntry
 from synthloader.reports.contact_sheet import Tile, find_fit, make_contact_sheet
 from synthloader.reports.drawing import Color, draw_sample
 from synthloader.sample import Sample
-from synthloader.store import Puts
 
-__all__ = ["Candidate", "list_candidates", "preview_generated", "spread_positions"]
+__all__ = ["Candidate", "Position", "list_candidates", "preview_generated", "spread_positions"]
 
 ACCEPTED: Color = (0, 120, 88)
 REJECTED: Color = (190, 70, 0)
+
+
+class Position(NamedTuple):
+    """What is shown: what a plan carries somewhere, or a version of a source.
+
+    Attributes:
+        source: Position of the source.
+        variant: Which version.
+        target_class: The class that is wanted, for generators that can be aimed.
+        donors: Those that a plan chose (see `synthloader.protocols.Budgeted`).
+        epoch: The epoch, for what a cache does not keep.
+        place: The index in the mix, likewise; None: the one in the generated dataset.
+    """
+
+    source: int
+    variant: int
+    target_class: int | None = None
+    donors: tuple[int, ...] | None = None
+    epoch: int = 0
+    place: int | None = None
 
 
 class Candidate(NamedTuple):
@@ -40,7 +57,7 @@ class Candidate(NamedTuple):
 
 def preview_generated(
     generated: GeneratedDataset,
-    positions: Sequence[tuple[int, int, int | None]] | None = None,
+    positions: Sequence[tuple[Any, ...]] | None = None,
     /,
     *,
     count: int = 8,
@@ -52,7 +69,8 @@ def preview_generated(
 
     Args:
         generated: What makes the samples.
-        positions: (source, variant, target class or None) of each pair; None for `count` sources, evenly spread.
+        positions: What to show, each a `Position` or the first entries of one: (source, variant, target class or None);
+            None for `count` sources, evenly spread.
         count: How many.
         tile_hw: Height and width of every picture in pixels.
 
@@ -62,11 +80,14 @@ def preview_generated(
     chosen = spread_positions(len(generated.source), check_count("count", count)) if positions is None else positions
     names = {class_id: name for name, class_id in (generated.source.classes or {}).items()}
     pairs = []
-    for source, variant, target_class in chosen:
-        before = generated.source[source]
-        left = Tile(_draw(before, names, tile_hw), generated.source.name(source), "source")
-        for candidate in list_candidates(generated, source, variant, target_class=target_class):
-            pairs.append((left, _make_tile(candidate, before, generated, variant, target_class, names, tile_hw)))
+    for position in (Position(*each) for each in chosen):
+        before = generated.source[position.source]
+        left = Tile(_draw(before, names, tile_hw), generated.source.name(position.source), "source")
+        source, variant, target_class, donors, epoch, index = position
+        for candidate in list_candidates(
+            generated, source, variant, target_class=target_class, donors=donors, epoch=epoch, index=index
+        ):
+            pairs.append((left, _make_tile(candidate, before, generated, position, names, tile_hw)))
     return make_contact_sheet(pairs, tile_hw=tile_hw)
 
 
@@ -77,7 +98,15 @@ def spread_positions(size: int, count: int, /, *, variant: int = 0) -> list[tupl
 
 
 def list_candidates(
-    generated: GeneratedDataset, source: int, variant: int, /, *, target_class: int | None = None
+    generated: GeneratedDataset,
+    source: int,
+    variant: int,
+    /,
+    *,
+    target_class: int | None = None,
+    donors: Sequence[int] | None = None,
+    epoch: int = 0,
+    index: int | None = None,
 ) -> list[Candidate]:
     """Every candidate of one (source, variant), the rejected ones too, until one is accepted.
 
@@ -86,60 +115,35 @@ def list_candidates(
         source: Position of the source.
         variant: Which version.
         target_class: The class that is wanted, for generators that can be aimed.
+        donors: Those that a plan chose (see `synthloader.protocols.Budgeted`).
+        epoch: The epoch, for what a cache does not keep.
+        index: The index in the mix, likewise; None: the one in the generated dataset.
     """
-    if generated.cache is None:
-        generated = _with_memory(generated)
-    outcome = generated.make(source, variant, target_class=target_class, collect=True)
-    entries = list(_find_entries(generated, source, variant, target_class, outcome.puts))
+    outcome = generated.make(
+        source, variant, target_class=target_class, donors=donors, epoch=epoch, index=index, collect=True
+    )
     found = []
     for attempt, (who, reason) in enumerate(outcome.rejections):
-        entry = entries[attempt]
+        entry = outcome.candidates[attempt]
         found.append(Candidate(attempt, entry if isinstance(entry, Sample) else None, who, reason))
     if outcome.sample is not None:
         found.append(Candidate(len(found), outcome.sample, "", ""))
     return found
 
 
-def _find_entries(
-    generated: GeneratedDataset, source: int, variant: int, target_class: int | None, puts: Puts
-) -> Iterator[CacheEntry | None]:
-    """What the cache has, or would have, of each attempt."""
-    made = {} if generated.store is None else generated.store.read_entries(puts)
-    for attempt in range(generated.attempts):
-        key = generated.make_cache_key(source, variant, attempt, target_class=target_class)
-        entry = made.get(key)
-        if entry is None and generated.cache is not None:
-            entry = generated.cache.get(key)
-        yield entry
-
-
-def _with_memory(generated: GeneratedDataset) -> GeneratedDataset:
-    """The same samples with a cache of their own, which is what rejected candidates are found in."""
-    return GeneratedDataset(
-        generated.source,
-        generated.given_generator,
-        filters=generated.filters,
-        cache=MemoryCache(),
-        variants=generated.variants,
-        attempts=generated.attempts,
-        seed=generated.seed,
-        pool=generated.pool,
-    )
-
-
 def _make_tile(
     candidate: Candidate,
     before: Sample,
     generated: GeneratedDataset,
-    variant: int,
-    target_class: int | None,
+    position: Position,
     names: dict[int, str],
     tile_hw: tuple[int, int],
 ) -> Tile:
+    target_class = position.target_class
     aimed = "" if target_class is None else f", for {names.get(target_class, target_class)}"
     title = f"{_describe(generated.given_generator)}{aimed}"
     again = f", attempt {candidate.attempt + 1}" if candidate.attempt else ""
-    again = f" (variant {variant}{again})"
+    again = f" (variant {position.variant}{again})"
     if candidate.sample is None:
         image = _draw(before.replace(target=None), names, tile_hw)
         return Tile(image, title, f"nothing made: {candidate.reason}{again}", REJECTED, is_faded=True)

@@ -153,7 +153,7 @@ class StreamPass(Iterator[Any]):
             if not knows_format:
                 mixer.known_adapter = self._source.recognize()
             variant = (self._epoch or 0) * mixer.most_versions + number
-            served = self._set.serve(Draw(0, 0, variant, None), position)
+            served = self._set.serve(Draw(0, 0, variant, None), position, epoch=self._epoch or 0)
         finally:
             self._source.hold([], position=position)
         if not served.is_generated and mixer.on_shortfall == "error":

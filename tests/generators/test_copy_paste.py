@@ -430,41 +430,22 @@ class TestErrors:
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             generator.aim(1) if first == "bind" else generator.bind(pool, classes=table)
 
-    def test_a_source_with_boxes_only(self) -> None:
-        source = make_empty().replace(target=Instances(np.array([1]), np.array([[0, 0, 4, 4]], np.float32)))
-        message = (
-            "CopyPaste needs instance masks, got a source with boxes only: what a paste would cover of an object "
-            "cannot be told from its box. Add segmentation to the annotations, make masks from the boxes, or use "
-            "ColorTransfer, which needs none."
-        )
-        with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
-            generate(plain(), make_pool((0, 0, 4, 4)), source)
-
-    def test_donors_with_boxes_only(self) -> None:
-        boxes = Instances(np.array([1]), np.array([[0, 0, 4, 4]], np.float32))
-        message = (
-            "donors of CopyPaste must have masks, got boxes only in '0.png'. Add segmentation to the annotations, give "
-            "it a pool that has masks (pool=), or use ColorTransfer, which needs none."
-        )
-        with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
-            generate(plain(), ListPool([make_empty().replace(target=boxes)]), make_empty())
-
     def test_donors_of_another_kind(self) -> None:
         message = (
-            "donors of CopyPaste must have Instances with masks, got ClassLabel in '0.png'. "
-            "Give it a pool of instance segmentation (pool=)."
+            "donors of CopyPaste must have Instances or a SemanticMask, got ClassLabel in '0.png'. "
+            "Give it cut-outs (cutouts=), or a pool of instance segmentation (pool=)."
         )
         with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
             generate(plain(), ListPool([Sample(paint(0, (4, 4)), ClassLabel(1))]), make_empty())
 
-    @pytest.mark.parametrize("source", [make_classified(1), make_segmented(1)])
-    def test_a_source_of_another_kind(self, source: Sample) -> None:
+    def test_classification_without_cut_outs(self) -> None:
         message = (
-            f"CopyPaste keeps Instances true, got a source with a {type(source.target).__name__}. "
-            f"Use a generator that keeps this kind of target (see its `keeps`), such as ColorTransfer."
+            "CopyPaste needs cut-outs for classification, got a source with a ClassLabel: nothing says which pixels of "
+            "an image are its object. Give cutouts= (one folder per class), or use a generator that pastes nothing, "
+            "such as ColorTransfer."
         )
         with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
-            generate(plain(), make_pool((0, 0, 4, 4)), source)
+            generate(plain(), make_pool((0, 0, 4, 4)), make_classified(1))
 
     def test_a_source_without_a_target(self) -> None:
         message = (
@@ -487,7 +468,5 @@ def test_bound_names_and_ids_have_one_fingerprint() -> None:
     by_name = CopyPaste(classes=["fig", "date"]).bind(pool, classes=table)
     by_id = CopyPaste(classes=[1, 2]).bind(pool, classes=table)
     assert by_name.fingerprint == by_id.fingerprint
-    assert repr(CopyPaste()) == (
-        "CopyPaste(aim=null, classes=null, flip=true, max_tries=10, min_visible=0.2, num_range=[1, 3], "
-        "scale_range=[0.8, 1.25])"
-    )
+    assert repr(CopyPaste()) == "CopyPaste()"
+    assert repr(CopyPaste(flip=False, classes=[2])) == "CopyPaste(flip=False, classes=[2])"

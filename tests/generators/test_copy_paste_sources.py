@@ -150,7 +150,7 @@ class TestClassification:
 
     def test_a_class_without_cut_outs_gives_nothing(self, cutouts: Path) -> None:
         source = Sample(np.zeros((60, 80, 3), np.uint8), ClassLabel(7))
-        with pytest.raises(NothingToGenerate, match="^no donor$"):
+        with pytest.raises(NothingToGenerate, match=r"^no donor$"):
             generate(CopyPaste(cutouts=cutouts), source)
 
     def test_it_keeps_class_labels_only_with_cut_outs(self, cutouts: Path) -> None:
@@ -317,7 +317,7 @@ class TestBoxesOnly:
     def test_a_box_in_which_no_mask_is_found_gives_no_donor(self) -> None:
         noise = np.random.default_rng(0).integers(0, 255, (80, 80, 3)).astype(np.uint8)
         pool = ListPool([Sample(noise, Instances(np.array([2]), np.array([[20, 20, 60, 60]], np.float32)))])
-        with pytest.raises(NothingToGenerate, match="^no donor$"):
+        with pytest.raises(NothingToGenerate, match=r"^no donor$"):
             generate(CopyPaste(), self.make_source((0, 0, 10, 10)), pool)
 
     def test_blood_cells(self, shared_data: Path) -> None:
@@ -358,7 +358,7 @@ class TestPlacement:
     def test_where_there_is_no_free_place_it_gives_up(self) -> None:
         mask = np.ones((1, 60, 80), bool)
         source = make_field(target=Instances(np.array([1]), np.array([[0, 0, 80, 60]], np.float32), mask))
-        with pytest.raises(NothingToGenerate, match="^no free place$"):
+        with pytest.raises(NothingToGenerate, match=r"^no free place$"):
             generate(CopyPaste(placement="non_overlapping"), source, ListPool([make_picture(0, kind="separate")]))
 
     def test_measured_places_are_those_of_the_pool(self) -> None:

@@ -32,7 +32,7 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
             "polygons",
         ),
     ),
-    (("protocols", "plans", "layout", "registry", "tally"),),
+    (("protocols", "attributes", "plans", "layout", "cells", "budget", "rationing", "registry", "tally"),),
     (("generators", "conditions"), ("filters", "features"), ("cache",), ("measures",)),
     (
         (
@@ -40,6 +40,7 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
             "lifting",
             "pool_notes",
             "store",
+            "candidates",
             "generated",
             "mix_sets",
             "mix_report",

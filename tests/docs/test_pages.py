@@ -1,4 +1,4 @@
-"""The pages of docs/trainers: every block of Python on them runs, in order, in an empty folder."""
+"""The pages of docs/trainers and docs/generators: every block of Python on them runs, in order, in an empty folder."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from unittest import mock
 import pytest
 import torch
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "trainers"
-PAGES = sorted(FOLDER.glob("*.md"))
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+TRAINERS, GENERATORS = (sorted((DOCS / name).glob("*.md")) for name in ("trainers", "generators"))
+PAGES = [*TRAINERS, *(page for page in GENERATORS if page.name != "README.md")]
 
 # What the library itself warns of is a mistake on a page; what a trainer warns of is the trainer's business.
 OWN_WARNINGS = ("More items of epoch", "The plan asks for")
@@ -139,8 +140,20 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
 
 
 def test_the_index_names_every_page() -> None:
-    index = (FOLDER / "README.md").read_text()
-    assert [page.name for page in PAGES if page.name != "README.md" and f"]({page.name})" not in index] == []
+    for pages in (TRAINERS, GENERATORS):
+        index = (pages[0].parent / "README.md").read_text()
+        assert [page.name for page in pages if page.name != "README.md" and f"]({page.name})" not in index] == []
+
+
+def test_every_generator_has_a_page_with_a_picture() -> None:
+    import synthloader.generators
+
+    text = "\n".join(page.read_text() for page in GENERATORS)
+    assert [name for name in synthloader.generators.__all__ if f"# {name}" not in text and f"{name}(" not in text] == []
+    for page in GENERATORS:
+        if page.name != "README.md":
+            assert page.with_suffix(".jpg").exists(), f"draw it: python docs/generators/draw.py {page.stem}"
+            assert f"]({page.stem}.jpg)" in page.read_text()
 
 
 class TestTheReader:

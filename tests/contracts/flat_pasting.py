@@ -1,0 +1,117 @@
+"""Objects of one bright colour on dark ground: whatever was done to them, the picture tells which pixels are theirs.
+
+So masks are followed through scaling, turning, bending, feathering and other backgrounds, where no pixel can name its
+place any more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthloader.sample import Sample
+from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
+from tests.contracts.generator_cases import COLORS
+from tests.contracts.generator_contract import bind, check_made, generate
+from tests.generators.pictures import ListPool, drop_masks, make_flat, make_texture, tight_box
+
+if TYPE_CHECKING:
+    from tests.contracts.generator_contract import Case
+
+DARK = 60
+"""Brightest level of the ground."""
+
+KINDS = ("masks", "boxes", "boxes in the pool too", "regions", "class")
+
+
+def check_flat(case: Case, seed: int, kind: str) -> Sample | None:
+    """Make one sample from flat pictures, and compare its labels with its pixels. Returns what was made."""
+    source, pool = make_flat_scene(seed, kind)
+    generator = bind(case.make(), pool)
+    if source.target is not None and type(source.target) not in generator.keeps:
+        return None
+    made = generate(generator, source, seed)
+    if made is None:
+        return None
+    check_made(case, pool, source, made)
+    check_bright(case, made, is_cut_out=kind == "boxes in the pool too" and not case.cutouts)
+    return made
+
+
+def make_flat_scene(seed: int, kind: str) -> tuple[Sample, ListPool]:
+    """A dark source with two objects of class 1 and 2, and a pool of four bright objects of classes 1 to 4.
+
+    Where the pool has masks (or the label counts by pixels), the pictures are of one colour all over: the mask alone
+    says where an object ends. Where it has boxes, GrabCut finds bright objects on black.
+    """
+    kinds: dict[str, type[Target]] = {"regions": SemanticMask, "class": ClassLabel}
+    target_type = kinds.get(kind, Instances)
+    black = (0, 0, 0) if kind == "boxes in the pool too" else None
+    numbers = range(4, 8)  # class 1 + number % 4
+    donors = [
+        make_flat(number, COLORS[at], around=black or COLORS[at], kind=target_type) for at, number in enumerate(numbers)
+    ]
+    size_hw = (60, 80)
+    source = Sample(make_texture(seed, size_hw, (0, DARK)), _label(size_hw, target_type, seed))
+    if kind in ("boxes", "boxes in the pool too"):
+        source = drop_masks(source)
+    if kind == "boxes in the pool too":
+        donors = [drop_masks(donor) for donor in donors]
+    return source, ListPool(donors)
+
+
+def _label(size_hw: tuple[int, int], kind: type[Target], seed: int) -> Target:
+    if kind is ClassLabel:
+        return ClassLabel(1 + seed % 4)
+    masks = np.zeros((2, *size_hw), bool)
+    masks[0, 5:25, 10:30] = masks[1, 30:55, 40:75] = True
+    if kind is SemanticMask:
+        return SemanticMask((masks[0] * 1 + masks[1] * 2).astype(np.int32))
+    boxes = np.array([tight_box(mask) for mask in masks], np.float32)
+    return Instances(np.array([1, 2]), boxes, masks, attributes={"row": np.array([9000, 9001])})
+
+
+def check_bright(case: Case, made: Sample, *, is_cut_out: bool) -> None:
+    """What is bright was pasted, and what was pasted is bright; each colour belongs to one class.
+
+    Args:
+        case: The generator under test.
+        made: What it made.
+        is_cut_out: Whether objects were found by GrabCut, on black: then edges are darker, and may be a pixel off.
+    """
+    bright = made.image.min(axis=2) > DARK
+    target: Any = made.target
+    assert made.origin is not None
+    edited = made.origin.edited
+    if isinstance(target, Instances) and target.masks is not None:
+        union = target.masks[target.attributes["generated"]].any(axis=0)
+        assert np.array_equal(union, bright), "The masks must cover exactly what was pasted."
+    if edited is not None and is_cut_out:
+        assert not (bright & ~edited).any(), "A pixel of the object is not in the edited region."
+        assert (edited & ~bright).sum() <= 0.25 * edited.sum(), "Much of what was pasted is not the object."
+    elif edited is not None:
+        assert np.array_equal(edited, bright), "The edited region must be what was pasted."
+    pixels = [(made.image == color).all(axis=2) for color in COLORS]
+    is_pure = np.array_equal(np.any(pixels, axis=0), bright)
+    for class_id, own in enumerate(pixels, start=1):
+        _check_color(target, class_id, own, is_pure=is_pure)
+
+
+def _check_color(target: Any, class_id: int, own: np.ndarray, *, is_pure: bool) -> None:
+    """The label of all pixels of one colour; `is_pure` where no other pixel is the object's."""
+    if isinstance(target, SemanticMask):
+        assert (target.mask[own] == class_id).all(), "A pixel of the object has not its class."
+    elif isinstance(target, ClassLabel):
+        assert not own.any() or class_id == target.class_id, "An object of another class is to be seen."
+    else:
+        rows = target.attributes["generated"] & (target.class_ids == class_id)
+        if target.masks is not None:
+            mask = target.masks[rows].any(axis=0)
+            assert not (own & ~mask).any(), "A pixel of the object is not in its mask."
+        elif is_pure and rows.any():
+            boxes = target.boxes[rows]
+            around = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
+            assert tight_box(own) == around, "The boxes must be around the object's pixels."
+        else:
+            assert rows.any() or not own.any(), "An object without a label."

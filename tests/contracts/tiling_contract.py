@@ -1,0 +1,200 @@
+"""What holds where a part of the picture is shown, perhaps scaled: every label follows the pixels.
+
+The pixels name their places, so the window is read from the picture and not from what the generator says of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from synthloader.sample import Sample
+from synthloader.targets import Instances, SemanticMask
+from tests.generators.cut_contract import check_instances, check_rest, describe_cut, paint_places
+from tests.generators.pictures import NEAR, locate, locate_far, tight_box
+
+MIN_SIDE, MIN_AREA, MIN_VISIBLE = 5, 10, 0.2
+"""What may be cut off without a label, if anything: less of an object than this."""
+
+RAMP = 256
+"""Longest side of a picture whose red and green grow evenly, so that places can be read after interpolation too."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of a source that a tile shows.
+
+    Args:
+        left: Its first column in the source.
+        top: Its first row.
+        width: In pixels of the source.
+        height: In pixels of the source.
+    """
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def check_tile(source: Sample, made: Sample) -> None:
+    """Labels say of the tile what they said of the picture. Nothing is checked of grey pictures, which name no places."""
+    if _is_grey(source.image):
+        return
+    view = find_view(source, made)
+    if view is None:
+        return
+    if (view.height, view.width) == made.size_hw:
+        _check_unscaled(source, made, view)
+    elif isinstance(source.target, Instances):
+        _check_scaled(source, made, view)
+    elif isinstance(source.target, SemanticMask):
+        target: Any = made.target
+        rows, columns = _find_places(view, made.size_hw)
+        assert np.array_equal(target.mask, source.target.mask[rows[:, None], columns]), "Classes follow the pixels."
+
+
+def find_view(source: Sample, made: Sample) -> View | None:
+    """Where a tile was cut; None where its pixels do not tell it: it is too small, or from a large picture scaled."""
+    height, width = made.size_hw
+    far = max(source.size_hw) > NEAR
+    places = (locate_far if far else locate)(made.image.reshape(-1, 3)).reshape(height, width, 3)
+    top, left = int(places[0, 0, 1]), int(places[0, 0, 2])
+    rows, columns = np.arange(top, top + height)[:, None], np.arange(left, left + width)
+    if (places[..., 1] == rows).all() and (places[..., 2] == columns).all():
+        assert np.array_equal(made.image, source.image[top : top + height, left : left + width])
+        return View(left, top, width, height)
+    if max(source.size_hw) > RAMP or min(height, width) < 8:
+        return None
+    spans = [
+        _fit(made.image[..., channel].mean(axis=1 - axis), source.size_hw[axis]) for channel, axis in ((1, 0), (0, 1))
+    ]
+    view = View(spans[1][0], spans[0][0], spans[1][1], spans[0][1])
+    for channel, axis, start, span, size in (
+        (1, 0, view.top, view.height, height),
+        (0, 1, view.left, view.width, width),
+    ):
+        expected = np.clip(start + (np.arange(size) + 0.5) * span / size - 0.5, start, start + span - 1)
+        values = made.image[..., channel].astype(float)
+        difference = values - (expected[:, None] if axis == 0 else expected)
+        assert np.abs(difference).max() <= 1, "The pixels are no scaled part of the picture."
+    return view
+
+
+def _fit(values: np.ndarray, most: int) -> tuple[int, int]:
+    """First pixel and length of the span that a row of numbers grows over, both whole."""
+    size = len(values)
+    margin = size // 4  # Interpolation ends early at the border.
+    inner = np.arange(margin, size - margin)
+    slope, start = np.polyfit(inner + 0.5, values[inner] + 0.5, 1)
+    length = min(max(1, round(slope * size)), most)
+    return min(max(0, round(start + (slope * size - length) / 2)), most - length), length
+
+
+def _check_unscaled(source: Sample, made: Sample, view: View) -> None:
+    """The same as of any window (`tests/generators/cut_contract.py`)."""
+    named = paint_places(source.size_hw)
+    window = named[view.top : view.top + view.height, view.left : view.left + view.width]
+    repainted, tile = source.replace(image=named), made.replace(image=np.ascontiguousarray(window))
+    check_rest(repainted, tile)
+    if not isinstance(source.target, Instances):
+        return
+    before, after = source.target, made.target
+    assert isinstance(after, Instances)
+    labelled = set(after.attributes["row"].tolist()) if len(after) else set()
+    expected = []
+    for wanted in describe_cut(repainted, tile):
+        if wanted["share"] == 0:
+            continue
+        is_labelled = int(before.attributes["row"][wanted["row"]]) in labelled
+        if not is_labelled:
+            area = wanted["mask"].sum() if wanted["mask"] is not None and wanted["mask"].any() else None
+            assert wanted["share"] < 1, "An object that is wholly there lost its label."
+            assert _is_little(wanted["box"], area, wanted["visible"]), "A visible instance lost its label."
+        else:
+            expected.append(wanted)
+    check_instances(repainted, tile, expected)
+
+
+def _check_scaled(source: Sample, made: Sample, view: View) -> None:
+    """Masks, boxes and keypoints of a close-up lie where the pixels of the source lie in it."""
+    before: Any = source.target
+    after: Any = made.target
+    assert (after.masks is None) == (before.masks is None)
+    scale = np.array([made.size_hw[1] / view.width, made.size_hw[0] / view.height])
+    corner = np.array([view.left, view.top])
+    size_wh = made.size_hw[::-1]
+    places = {int(row): place for place, row in enumerate(after.attributes["row"].tolist())} if len(after) else {}
+    assert len(places) == len(after), "An instance is there twice."
+    for row in range(len(before)):
+        place = places.pop(int(before.attributes["row"][row]), None)
+        moved = np.clip((before.boxes[row].reshape(2, 2) - corner) * scale, 0, size_wh).ravel()
+        mask = None if before.masks is None or not before.masks[row].any() else before.masks[row]
+        share = _find_share(before.boxes[row], mask, view)
+        if place is None:
+            area = None if mask is None else mask[_window(view)].sum() * scale.prod()
+            assert share == 0 or _is_little(moved.tolist(), area, share), "A visible instance lost its label."
+            continue
+        assert share > 0, "No instance without visible pixels."
+        assert after.class_ids[place] == before.class_ids[row]
+        if mask is None:
+            np.testing.assert_allclose(after.boxes[place], moved, atol=0.02, err_msg="Boxes follow the pixels.")
+        else:
+            _check_mask(after.masks[place], mask, view)
+            assert after.boxes[place].tolist() == tight_box(after.masks[place]), "The box is the tight box of the mask."
+        if before.keypoints is not None:
+            points = before.keypoints[row].copy()
+            points[:, :2] = (points[:, :2] - corner) * scale
+            points[((points[:, :2] < 0) | (points[:, :2] >= size_wh)).any(axis=1) | (points[:, 2] == 0)] = 0
+            np.testing.assert_allclose(
+                after.keypoints[place], points, atol=0.02, err_msg="Keypoints follow the pixels."
+            )
+    assert not places, "An instance appeared."
+
+
+def _check_mask(after: np.ndarray, before: np.ndarray, view: View) -> None:
+    """Only at its border may a scaled mask differ from the one that the pixels of the tile had."""
+    reach = 1 + int(np.ceil(max(view.height / after.shape[0], view.width / after.shape[1])))
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    rows, columns = _find_places(view, after.shape)
+    at = np.ix_(rows, columns)
+    surely = cv2.erode(before[_window(view)].view(np.uint8).copy(), square)
+    surely_inside = surely[np.ix_(rows - view.top, columns - view.left)].astype(bool)
+    perhaps = cv2.dilate(before.view(np.uint8), square).astype(bool)[at]
+    assert after[surely_inside].all(), "A part of the object is not in its mask."
+    assert not (after & ~perhaps).any(), "The mask lies where the object is not."
+
+
+def _find_places(view: View, size_hw: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the source that the tile's pixels show the middle of."""
+    rows = view.top + (np.arange(size_hw[0]) + 0.5) * view.height / size_hw[0]
+    columns = view.left + (np.arange(size_hw[1]) + 0.5) * view.width / size_hw[1]
+    return rows.astype(int), columns.astype(int)
+
+
+def _window(view: View) -> tuple[slice, slice]:
+    return slice(view.top, view.top + view.height), slice(view.left, view.left + view.width)
+
+
+def _find_share(box: np.ndarray, mask: np.ndarray | None, view: View) -> float:
+    if mask is not None:
+        return float(mask[_window(view)].sum() / mask.sum())
+    x1, y1, x2, y2 = box.astype(float).tolist()
+    area = (x2 - x1) * (y2 - y1)
+    width = max(min(x2, view.left + view.width) - max(x1, view.left), 0)
+    height = max(min(y2, view.top + view.height) - max(y1, view.top), 0)
+    return width * height / area if area else 0.0
+
+
+def _is_little(box: list[float], area: float | None, share: float) -> bool:
+    """Whether so little of an object is left that `drop="instances"` may take its label."""
+    sides = box[2] - box[0], box[3] - box[1]
+    shown = sides[0] * sides[1] if area is None else float(area)
+    return share < MIN_VISIBLE or min(sides) < MIN_SIDE + 1 or shown < MIN_AREA * 1.5
+
+
+def _is_grey(image: np.ndarray) -> bool:
+    return bool((image == image[..., :1]).all())
