@@ -191,7 +191,7 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 
 
 def apply_albumentations(name: str, items: Sequence[Item], **options: Any) -> Run:
-    """One of its transforms, always applied, through its `__call__`; with `references`, the other pictures are these."""
+    """One of its transforms, always applied, through its `__call__`; `references`: these pictures."""
     import albumentations
 
     given: dict[str, Any] = {}

@@ -17,13 +17,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
+from synthloader.adapters import CocoDataset
 from synthloader.budget import DonorList, share_budget
 from synthloader.cache import LMDBCache, MemoryCache
 from synthloader.class_table import ClassTable
 from synthloader.epoch_index import EpochIndex
 from synthloader.errors import NothingToGenerate, ShortfallError
 from synthloader.generated import GeneratedDataset
-from synthloader.generators import Cached, Chain, ColorTransfer, OneOf, Sometimes
+from synthloader.generators import Cached, Chain, ColorTransfer, CopyPaste, OneOf, Sometimes
 from synthloader.layout import Draw, Layout, PlanContext, SetShape
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Add, Balance, Only, Schedule
@@ -31,7 +32,7 @@ from synthloader.precompute import precompute
 from synthloader.protocols import Pool
 from synthloader.sample import Sample
 from synthloader.targets import Instances
-from tests.scenes import RejectBy, Shade
+from tests.scenes import RejectBy, Shade, write_coco
 
 Names = Mapping[int, Sequence[str]]
 
@@ -436,3 +437,17 @@ def test_the_cache_and_the_workers_cannot_be_seen_in_the_samples() -> None:
         theirs = [item[0] for item in loader]
         mine = [cached[index][0] for index in range(len(cached))]
     assert all(torch.equal(one, other) for one, other in zip(theirs, mine, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"variants": 8, "cache": MemoryCache()}], ids=["fresh", "cached"])
+def test_copy_paste_keeps_the_cap(options: dict[str, Any], tmp_path: Path) -> None:
+    images, file = write_coco(tmp_path, 8)
+    real = CocoDataset(images, file)
+    generated = GeneratedDataset(real, CopyPaste(num_range=(1, 2)), **options)
+    names = generated.generator.list_donors(2)  # type: ignore[attr-defined]
+    mixed = MixedDataset(real, generated, plan=Balance(24, classes=("coin",), cap=5))
+    assert mixed.report().notes == ()
+    for epoch in range(3):
+        uses = count_uses(mixed, epoch)
+        assert set(uses) == set(names)
+        assert 1 < max(uses.values()) <= 5

@@ -217,6 +217,7 @@ def _fill_gaps(numbers: np.ndarray, known: np.ndarray) -> np.ndarray:
     labels: np.ndarray
     _, labels = cv2.distanceTransformWithLabels(missing, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     by_label = np.zeros(int(labels.max()) + 1, np.float32)
-    by_label[labels[known]] = numbers[known]
+    known_labels: np.ndarray = labels[known]
+    by_label[known_labels] = numbers[known]
     filled: np.ndarray = np.where(known, numbers, by_label[labels])
     return filled

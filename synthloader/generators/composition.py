@@ -103,8 +103,8 @@ def find_budget(part: Generator, /) -> Any:
 
 def with_single_polygons(part: Generator, /) -> Generator:
     """The part as it makes only masks that one polygon can say, if it can be told that."""
-    keep = getattr(part, "keep_single_polygons", None)
-    kept: Generator = keep() if callable(keep) else part
+    keep: Any = getattr(part, "keep_single_polygons", None)
+    kept: Generator = part if keep is None else keep()
     return kept
 
 

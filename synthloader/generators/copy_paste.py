@@ -117,10 +117,9 @@ class CopyPaste:
         picture, leaves the scale of the source alone, and adds `min_visible`. GrabCut: Rother, Kolmogorov, Blake 2004.
 
     Example:
-        >>> from synthloader.seeds import make_rng
         >>> generator = CopyPaste(num_range=(1, 2), classes=["fig"], blend="gaussian")
         >>> generator
-        CopyPaste(num_range=(1, 2), blend='gaussian', classes=('fig',))
+        CopyPaste(num_range=(1, 2), blend='gaussian', classes=['fig'])
     """
 
     def __init__(
@@ -135,8 +134,8 @@ class CopyPaste:
         min_visible: float = 0.2,
         classes: Sequence[str | int] | None = None,
         max_tries: int = 10,
-        cutouts: CutoutsLike | None = None,
-        backgrounds: BackgroundsLike | None = None,
+        cutouts: CutoutsLike | CutoutBank | None = None,
+        backgrounds: BackgroundsLike | Backgrounds | None = None,
         allow_blank_backgrounds: bool = False,
         detector: Callable[[np.ndarray], Iterable[int | str]] | None = None,
         elastic_range: tuple[float, float] = (0.0, 0.0),
@@ -154,12 +153,14 @@ class CopyPaste:
         self._min_visible = check_fraction("min_visible", min_visible)
         self._classes = check_classes(classes, purpose="paste")
         self._max_tries = check_count("max_tries", max_tries)
-        self._bank = None if cutouts is None else CutoutBank(cutouts)
+        self._bank = cutouts if cutouts is None or isinstance(cutouts, CutoutBank) else CutoutBank(cutouts)
         check_type("allow_blank_backgrounds", allow_blank_backgrounds, bool)
         if backgrounds is None and allow_blank_backgrounds:
             reject("allow_blank_backgrounds", "come with backgrounds=", True, "Leave it out: sources are never blank.")
         self._backgrounds = (
-            None if backgrounds is None else Backgrounds(backgrounds, allow_blank=allow_blank_backgrounds)
+            backgrounds
+            if backgrounds is None or isinstance(backgrounds, Backgrounds)
+            else Backgrounds(backgrounds, allow_blank=allow_blank_backgrounds)
         )
         if detector is not None and (backgrounds is None or not callable(detector)):
             reject("detector", "be callable and come with backgrounds=", detector, "It looks at backgrounds only.")
@@ -254,7 +255,12 @@ class CopyPaste:
         Args:
             **options: Options of the constructor.
         """
-        made = CopyPaste(**{**self._given, **options})
+        opened = {"cutouts": self._bank, "backgrounds": self._backgrounds}  # What was read once is not read again.
+        merged = {**self._given, **options}
+        made = CopyPaste(
+            **{**merged, **{name: found for name, found in opened.items() if name in self._given.keys() - options}}
+        )
+        made._given = merged
         if self._donors is not None and isinstance(self._donors, BankDonors) == (made._bank is not None):
             made._donors, made._places = self._donors, self._places
             if "classes" not in options:

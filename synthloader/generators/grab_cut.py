@@ -150,7 +150,7 @@ class _Crop:
         self.box = (np.array(window) - offset) * scale
         inner = np.rint(self.box).astype(int)
         self.inner = (slice(inner[1], inner[3]), slice(inner[0], inner[2]))
-        self.is_inside = np.zeros(self.image.shape[:2], np.bool_)
+        self.is_inside: np.ndarray = np.zeros(self.image.shape[:2], np.bool_)
         self.is_inside[self.inner] = True
         own = self._measure_distance(self.box)
         self.is_core = self.is_inside & (own <= CORE**2)
@@ -170,9 +170,8 @@ class _Crop:
 
     def _measure_distance(self, box: np.ndarray) -> np.ndarray:
         """(h, w) squared distance from the middle of a box, 1 on the ellipse that touches its sides."""
-        height, width = self.is_inside.shape
-        x = (np.arange(width) + 0.5 - (box[0] + box[2]) / 2) / ((box[2] - box[0]) / 2)
-        y = (np.arange(height) + 0.5 - (box[1] + box[3]) / 2) / ((box[3] - box[1]) / 2)
+        x = (np.arange(self.is_inside.shape[1]) + 0.5 - (box[0] + box[2]) / 2) / ((box[2] - box[0]) / 2)
+        y = (np.arange(self.is_inside.shape[0]) + 0.5 - (box[1] + box[3]) / 2) / ((box[3] - box[1]) / 2)
         distance: np.ndarray = y[:, None] ** 2 + x**2
         return distance
 

@@ -23,6 +23,10 @@ MAX_COARSEST_SIDE = 6
 """A larger grid is not solved by sweeps alone."""
 
 NUM_COARSEST_SWEEPS = 2
+"""Pairs of sweeps on the coarsest grid, of which only a correction is asked."""
+
+NUM_LONE_SWEEPS = 20
+"""Pairs of sweeps where the window is so small that there is no coarser grid."""
 
 MAX_MIRROR = 256
 """Longest mirror image, in pixels, of a mask that touches two opposite sides."""
@@ -38,8 +42,9 @@ def solve_membrane(mask: np.ndarray, values: np.ndarray, counts: np.ndarray, /) 
 
     For each pixel q of the mask, over its neighbours p (left, right, above, below) inside the window:
     `sum of (u[q] - u[p]) = 0`, where u[p] is given if p lies outside the mask (Dirichlet). Nothing flows across the
-    window's sides (Neumann). One pass from coarse to fine, then one V-cycle. For given values within -200..200
-    that vary smoothly, the largest error on the mask is 0.6 in the median of random shapes and 3 for the worst of them.
+    window's sides (Neumann). One pass from coarse to fine, then one V-cycle. For given values within -130..160
+    that vary smoothly, the largest error on the mask was 0.6 in the median of 755 random shapes with cracks and holes,
+    2.5 in 99 of 100, 4.4 in the worst.
 
     Args:
         mask: (h, w) bool, with at least one pixel inside and one outside.
@@ -84,8 +89,11 @@ def _measure_mirrors(mask: np.ndarray) -> tuple[int, int, int, int]:
     height, width = mask.shape
     top, bottom = bool(mask[0].any()), bool(mask[-1].any())
     left, right = bool(mask[:, 0].any()), bool(mask[:, -1].any())
-    rows = min(width, MAX_MIRROR) if top and bottom else height
-    columns = min(height, MAX_MIRROR) if left and right else width
+    endless_down, endless_across = top and bottom, left and right
+    # How far the end of an image is felt depends on how wide the mask is across, if it is bounded there.
+    rows, columns = (max(height, width),) * 2 if endless_down and endless_across else (width, height)
+    rows = min(rows, MAX_MIRROR) if endless_down else height
+    columns = min(columns, MAX_MIRROR) if endless_across else width
     return rows * top, rows * bottom, columns * left, columns * right
 
 
@@ -177,13 +185,10 @@ def _guess(grids: list[_Grid], values: np.ndarray, counts: np.ndarray) -> np.nda
 def _run_cycle(grids: list[_Grid], at: int, wanted: np.ndarray, solution: np.ndarray | None = None) -> np.ndarray:
     """One V-cycle on `degree x u - neighbours = wanted`, from this grid downwards; writes into the solution given."""
     grid = grids[at]
-    if solution is None:
-        solution = wanted * grid.weak
-    else:
-        solution = _sweep(grid, solution, wanted, WEAK)
+    solution = wanted * grid.weak if solution is None else _sweep(grid, solution, wanted, WEAK)
     solution = _sweep(grid, solution, wanted, STRONG)
     if at + 1 == len(grids):
-        for _ in range(NUM_COARSEST_SWEEPS):
+        for _ in range(NUM_COARSEST_SWEEPS if at else NUM_LONE_SWEEPS):
             solution = _sweep(grid, solution, wanted, WEAK)
             solution = _sweep(grid, solution, wanted, STRONG)
         return solution

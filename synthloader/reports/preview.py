@@ -77,7 +77,9 @@ def preview_generated(
     Returns:
         (H, W, 3) uint8, RGB.
     """
-    chosen = spread_positions(len(generated.source), check_count("count", count)) if positions is None else positions
+    chosen: Sequence[tuple[Any, ...]] = (
+        spread_positions(len(generated.source), check_count("count", count)) if positions is None else positions
+    )
     names = {class_id: name for name, class_id in (generated.source.classes or {}).items()}
     pairs = []
     for position in (Position(*each) for each in chosen):

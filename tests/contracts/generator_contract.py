@@ -47,6 +47,7 @@ class Case:
         margin: How many pixels around what it pastes it may change.
         opaque: Whether a pasted pixel shows more of the donor than of what was there.
         apart: Whether it covers no object.
+        twice: Whether objects may be pasted over pasted ones that are known by their boxes only.
         single: Whether every mask that it makes or changes is one polygon.
         cutouts: Names of the cut-outs that it pastes, and their classes; empty where donors come from the pool.
         backgrounds: What it pastes onto instead of the source.
@@ -63,6 +64,7 @@ class Case:
     margin: int = 0
     opaque: bool = True
     apart: bool = False
+    twice: bool = False
     single: bool = False
     cutouts: Mapping[str, int] = field(default_factory=dict)
     backgrounds: Sequence[Sample] = ()

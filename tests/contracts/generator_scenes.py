@@ -43,9 +43,7 @@ def scenes(draw: st.DrawFn, max_side: int = 48, min_side: int = 1) -> tuple[Samp
         most = min(100, 20_000_000 // (size_hw[0] * size_hw[1]))
         num_objects = draw(st.one_of(st.integers(0, min(12, most)), st.integers(0, most)))
         kind = draw(st.sampled_from(KINDS))
-        pictures.append(
-            make_picture(number, seed=seed, size_hw=size_hw, num_objects=num_objects, kind=kind, **shared)
-        )
+        pictures.append(make_picture(number, seed=seed, size_hw=size_hw, num_objects=num_objects, kind=kind, **shared))
     return pictures[-1], ListPool(pictures[:-1]), seed
 
 

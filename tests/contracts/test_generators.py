@@ -22,7 +22,7 @@ from tests.contracts.changed_options import find_changed
 from tests.contracts.flat_pasting import KINDS, check_flat
 from tests.contracts.generator_cases import APPEARANCE, CASES, FLAT, PASTING, TILING
 from tests.contracts.generator_contract import Case, bind, check_generator, check_sample, describe, generate
-from tests.contracts.generator_scenes import LABELS, has_objects, labelled_scenes, make_scene, scenes
+from tests.contracts.generator_scenes import LABELS, has_objects, labelled_scenes, make_scene, relabel, scenes
 from tests.generators.pictures import (
     REAL_SETS,
     ListPool,
@@ -46,8 +46,12 @@ def check_or_refuse(case: Case, pool: ListPool, source: Sample, seed: int) -> Sa
         assert not has_objects(pool), "A pool with objects was refused."
         return None
     keeps = source.target is None or type(source.target) in generator.keeps
-    # Without a label nobody knows what is covered; and there is no true depth of a cut-out or another ground.
-    may_refuse = source.target is None or (bool(source.maps) and (case.cutouts or case.backgrounds))
+    # Without a label nobody knows what is covered; there is no true depth of a cut-out or another ground; and labels of
+    # backgrounds are of one kind.
+    may_refuse = source.target is None or (bool(source.maps) and bool(case.cutouts or case.backgrounds))
+    may_refuse |= any(
+        each.target is not None and type(each.target) is not type(source.target) for each in case.backgrounds
+    )
     if keeps and not may_refuse:
         return check_sample(case, pool, source, seed)
     try:
@@ -127,13 +131,9 @@ class TestGeneratorContract:
 
     @pytest.mark.parametrize("label", LABELS)
     def test_a_picture_of_one_pixel(self, name: str, label: str) -> None:
-        pictures = [make_picture(0, num_objects=1), make_picture(1, size_hw=(1, 1), num_objects=1, share_crowd=0)]
-        source, pool = pictures[1], ListPool([pictures[0], pictures[1].replace(image=pictures[1].image + 1)])
-        del source
-        one = make_picture(2, size_hw=(1, 1), num_objects=1, share_crowd=0)
-        from tests.contracts.generator_scenes import relabel
-
-        check_or_refuse(simplify(CASES[name]), *reversed(relabel(one, pool, label, 0)), 0)
+        one, same = (make_picture(number, size_hw=(1, 1), num_objects=1, share_crowd=0) for number in (1, 2))
+        source, pool = relabel(one, ListPool([make_picture(0, num_objects=1), same]), label, 0)
+        check_or_refuse(CASES[name], pool, source, 0)
 
     def test_kinds_of_target_that_it_does_not_keep_are_refused(self, name: str) -> None:
         pool = ListPool([make_picture(0), make_picture(1)])

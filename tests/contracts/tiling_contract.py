@@ -69,29 +69,34 @@ def find_view(source: Sample, made: Sample) -> View | None:
         return View(left, top, width, height)
     if max(source.size_hw) > RAMP or min(height, width) < 8:
         return None
-    spans = [
-        _fit(made.image[..., channel].mean(axis=1 - axis), source.size_hw[axis]) for channel, axis in ((1, 0), (0, 1))
-    ]
-    view = View(spans[1][0], spans[0][0], spans[1][1], spans[0][1])
-    for channel, axis, start, span, size in (
-        (1, 0, view.top, view.height, height),
-        (0, 1, view.left, view.width, width),
-    ):
-        expected = np.clip(start + (np.arange(size) + 0.5) * span / size - 0.5, start, start + span - 1)
-        values = made.image[..., channel].astype(float)
-        difference = values - (expected[:, None] if axis == 0 else expected)
-        assert np.abs(difference).max() <= 1, "The pixels are no scaled part of the picture."
-    return view
+    rows = _find_span(made.image[..., 1].mean(axis=1), source.size_hw[0])
+    columns = _find_span(made.image[..., 0].mean(axis=0), source.size_hw[1])
+    if rows is None or columns is None:
+        return None
+    shown = made.image[..., :2].astype(float)
+    expected = [_read_ramp(*span, size) for span, size in ((columns, width), (rows, height))]
+    difference = np.maximum(np.abs(shown[..., 0] - expected[0]), np.abs(shown[..., 1] - expected[1][:, None]))
+    assert difference.max() <= 1, "The pixels are no scaled part of the picture."
+    return View(columns[0], rows[0], columns[1], rows[1])
 
 
-def _fit(values: np.ndarray, most: int) -> tuple[int, int]:
-    """First pixel and length of the span that a row of numbers grows over, both whole."""
-    size = len(values)
-    margin = size // 4  # Interpolation ends early at the border.
-    inner = np.arange(margin, size - margin)
-    slope, start = np.polyfit(inner + 0.5, values[inner] + 0.5, 1)
-    length = min(max(1, round(slope * size)), most)
-    return min(max(0, round(start + (slope * size - length) / 2)), most - length), length
+def _find_span(values: np.ndarray, most: int) -> tuple[int, int] | None:
+    """First pixel and length of the span, both whole, that numbers grow over evenly; None where two fit as well."""
+    length = len(values) * (values[-1] - values[0]) / (len(values) - 1)
+    lengths = range(max(1, int(length) - 3), min(most, int(length) + 4) + 1)
+    errors = {}
+    for span in lengths:
+        for start in range(max(0, int(values[0]) - 3), min(most - span, int(values[0]) + 3) + 1):
+            errors[start, span] = float(((_read_ramp(start, span, len(values)) - values) ** 2).sum())
+    best, *others = sorted(errors, key=lambda span: errors[span])
+    return None if others and errors[others[0]] < 1.5 * errors[best] + 0.5 else best
+
+
+def _read_ramp(start: int, span: int, size: int) -> np.ndarray:
+    """(size,) float64: what a span of pixels that are their own numbers becomes when it is scaled."""
+    places = start + (np.arange(size) + 0.5) * span / size - 0.5
+    scaled: np.ndarray = np.clip(places, start, start + span - 1)
+    return scaled
 
 
 def _check_unscaled(source: Sample, made: Sample, view: View) -> None:

@@ -179,7 +179,9 @@ def make_picture(
         },
     )
     maps: dict[str, np.ndarray] = (
-        {"depth": rng.random(size_hw).astype(np.float32), "flow": rng.random((*size_hw, 2))} if with_maps else {}
+        {"depth": (2 + 78 * rng.random(size_hw)).astype(np.float32), "flow": rng.random((*size_hw, 2))}
+        if with_maps
+        else {}
     )
     return Sample(
         (paint_far if far else paint)(number, size_hw),

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 
 from synthloader.errors import LabelContractError
+from synthloader.generators import cutout_bank
 from synthloader.generators.cutout_bank import CutoutBank
 
 TABLE = {"apple": 3, "pear": 5}
@@ -174,7 +175,7 @@ def test_pickling_leaves_the_decoded_pictures_behind(tmp_path: Path) -> None:
 
 
 def test_the_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("synthloader.generators.cutout_bank.MEMORY_BYTES", 2 * 13 * 20 * 4)
+    monkeypatch.setattr(cutout_bank, "MEMORY_BYTES", 2 * 13 * 20 * 4)
     bank = CutoutBank(make_folder(tmp_path)).bind(TABLE)
     for _ in range(2):
         for index in range(3):
