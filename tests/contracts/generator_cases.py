@@ -6,6 +6,7 @@ import atexit
 import functools
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -369,7 +370,9 @@ TILING = {
 CASES = {**PASTING, **APPEARANCE, **TILING}
 
 FLAT: dict[str, Case] = {
-    name: case for name, case in PASTING.items() if case.opaque and case.pastes and not case.backgrounds
+    name: replace(case, exact=False)
+    for name, case in PASTING.items()
+    if case.opaque and case.pastes and not case.backgrounds
 } | {
     "CopyPaste, cut-outs on backgrounds": Case(
         lambda: CopyPaste(cutouts=make_cutouts(), backgrounds=make_dark_backgrounds(), blend="gaussian"),

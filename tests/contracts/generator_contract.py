@@ -24,8 +24,8 @@ from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 from tests.contracts.appearance_contract import check_appearance
-from tests.contracts.sample_hash import describe
 from tests.contracts.pasting_contract import check_pasted, find_pasted
+from tests.contracts.sample_hash import describe
 from tests.contracts.tiling_contract import check_tile
 from tests.generators.pictures import ListPool, tight_box
 from tests.guards import GlobalRandomState
@@ -158,7 +158,7 @@ def check_made(case: Case, pool: ListPool, source: Sample, made: Sample) -> None
         check_tile(source, made)
         return
     assert made.size_hw == source.size_hw, "The image size must not change."
-    pasted = find_pasted(source, made)
+    pasted = find_pasted(case, source, made)
     assert case.pastes is not True or pasted, "Nothing was pasted, and nothing was said."
     assert case.pastes is not False or not pasted, "An object appeared."
     if pasted:

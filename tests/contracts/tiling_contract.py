@@ -140,7 +140,10 @@ def _check_scaled(source: Sample, made: Sample, view: View) -> None:
         mask = None if before.masks is None or not before.masks[row].any() else before.masks[row]
         share = _find_share(before.boxes[row], mask, view)
         if place is None:
-            area = None if mask is None else mask[_window(view)].sum() * scale.prod()
+            area = None
+            if mask is not None:  # what is thin may be gone when it shrinks
+                surely = _erode(mask, view, made.size_hw)
+                moved, area = (np.array(tight_box(surely)).reshape(2, 2) * scale).ravel(), surely.sum() * scale.prod()
             assert share == 0 or _is_little(moved.tolist(), area, share), "A visible instance lost its label."
             continue
         assert share > 0, "No instance without visible pixels."
@@ -162,15 +165,22 @@ def _check_scaled(source: Sample, made: Sample, view: View) -> None:
 
 def _check_mask(after: np.ndarray, before: np.ndarray, view: View) -> None:
     """Only at its border may a scaled mask differ from the one that the pixels of the tile had."""
-    reach = 1 + int(np.ceil(max(view.height / after.shape[0], view.width / after.shape[1])))
-    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     rows, columns = _find_places(view, after.shape)
-    at = np.ix_(rows, columns)
-    surely = cv2.erode(before[_window(view)].view(np.uint8).copy(), square)
-    surely_inside = surely[np.ix_(rows - view.top, columns - view.left)].astype(bool)
-    perhaps = cv2.dilate(before.view(np.uint8), square).astype(bool)[at]
-    assert after[surely_inside].all(), "A part of the object is not in its mask."
+    surely = _erode(before, view, after.shape)[np.ix_(rows - view.top, columns - view.left)]
+    perhaps = cv2.dilate(before.view(np.uint8), _make_square(view, after.shape)).astype(bool)[np.ix_(rows, columns)]
+    assert after[surely].all(), "A part of the object is not in its mask."
     assert not (after & ~perhaps).any(), "The mask lies where the object is not."
+
+
+def _erode(mask: np.ndarray, view: View, size_hw: tuple[int, ...]) -> np.ndarray:
+    """(h, w) bool: pixels in the window that are the object's with all their neighbours, at whatever scale."""
+    eroded: np.ndarray = cv2.erode(mask[_window(view)].astype(np.uint8), _make_square(view, size_hw)).astype(bool)
+    return eroded
+
+
+def _make_square(view: View, size_hw: tuple[int, ...]) -> np.ndarray:
+    reach = 1 + int(np.ceil(max(view.height / size_hw[0], view.width / size_hw[1])))
+    return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
 
 
 def _find_places(view: View, size_hw: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
