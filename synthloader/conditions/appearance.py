@@ -13,7 +13,7 @@ from synthloader.sample import Sample
 __all__ = ["check_strength_range", "edit_image", "find_white", "is_grey", "sample_pixels", "split_rows"]
 
 _BLOCK_VALUES = 1 << 16
-"""What is computed from a block of so many values stays in a core's own cache, and no large array is allocated."""
+"""What is computed in float32 from so many values stays in a core's own cache, and no large array is allocated."""
 
 
 def is_grey(image: np.ndarray, /) -> bool:
@@ -44,10 +44,10 @@ def check_strength_range(value: object, /) -> tuple[float, float]:
     return low, high
 
 
-def split_rows(image: np.ndarray, /) -> Iterator[slice]:
+def split_rows(image: np.ndarray, /, *, max_values: int = _BLOCK_VALUES) -> Iterator[slice]:
     """Blocks of rows to work on one after the other, several times as fast as whole float arrays."""
     height, width = image.shape[:2]
-    step = max(1, _BLOCK_VALUES // (3 * width))
+    step = max(1, max_values // (3 * width))
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 

@@ -9,6 +9,9 @@ from synthloader.conditions.appearance import is_grey, split_rows
 
 __all__ = ["blend_light", "draw_dots", "draw_strokes", "fit_drawing"]
 
+_BLOCK_VALUES = 1 << 17
+"""Values of a block: bytes, of which more find room in a core's own cache."""
+
 _LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 
 _SHIFT = 3
@@ -76,13 +79,20 @@ def blend_light(image: np.ndarray, layer: np.ndarray, /, *, light: int, dimming:
     faded = min(1.0, 1.5 * dimming)
     fading = np.float32(1 - dimming) * (np.float32(1 - faded) * np.eye(3, dtype=np.float32) + np.float32(faded) * _LUMA)
     blended = np.empty_like(image)
-    lights = image  # replaced with the first, largest block
-    for rows in split_rows(image):
+    lights = lacking = opacity = np.empty((0, 0, 3), np.uint8)
+    for rows in split_rows(image, max_values=_BLOCK_VALUES):
+        dimmed = blended[rows]
+        if rows.start == 0:  # The first block is the largest: one allocation serves all.
+            lights = np.full_like(dimmed, light)
+            lacking, opacity = np.empty_like(dimmed), np.empty_like(dimmed)
+        count = len(dimmed)
         # The three rows of `fading` are rounded each in its own way: no way to keep grey pictures grey.
-        dimmed = cv2.convertScaleAbs(image[rows], alpha=1 - dimming) if grey else cv2.transform(image[rows], fading)
-        opacity = cv2.cvtColor(layer[rows], cv2.COLOR_GRAY2RGB)
-        lights = np.full_like(dimmed, light) if rows.start == 0 else lights
-        lacking = cv2.subtract(lights[: len(dimmed)], dimmed)  # 0 where the picture is brighter
-        lacking = cv2.multiply(lacking, opacity, dst=lacking, scale=1 / 255)
-        np.add(dimmed, lacking, out=blended[rows])  # at most 255: nothing to saturate
+        if grey:
+            cv2.convertScaleAbs(image[rows], dst=dimmed, alpha=1 - dimming)
+        else:
+            cv2.transform(image[rows], fading, dst=dimmed)
+        cv2.cvtColor(layer[rows], cv2.COLOR_GRAY2RGB, dst=opacity[:count])
+        cv2.subtract(lights[:count], dimmed, dst=lacking[:count])  # 0 where the picture is brighter
+        cv2.multiply(lacking[:count], opacity[:count], dst=lacking[:count], scale=1 / 255)
+        np.add(dimmed, lacking[:count], out=dimmed)  # at most 255: nothing to saturate
     return blended

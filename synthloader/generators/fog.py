@@ -38,8 +38,8 @@ VISIBILITY_CONTRAST = 3.912
 VISIBILITY_AT_FULL_STRENGTH_M = 40.0
 """Visibility in metres at strength 1; a strength s gives this divided by s squared, and 0 no fog."""
 
-_MAX_OPTICAL_DEPTH = 20.0
-"""What lies deeper is hidden in 8 bits by any density; infinite distances stay out of the arithmetic."""
+_MAX_OPTICAL_DEPTH = 80.0
+"""What lies deeper is hidden; infinite distances stay out of the arithmetic."""
 
 PATCHES_HW = (4, 5)
 """Cells of the random field by which the fog varies over the picture."""
@@ -169,10 +169,11 @@ class Fog:
         patches = rng.standard_normal(PATCHES_HW, dtype=np.float32)
         if extinction == 0:
             raise NothingToGenerate("strength is 0")
-        depths = self._find_distances(source, plane) * np.float32(extinction)
-        density = _find_density(patches * np.float32(patchiness), source.size_hw)
+        distances = self._find_distances(source, plane)
+        patches *= np.float32(patchiness)
+        transmission = _find_transmission(distances, extinction, patches, source.size_hw, self.min_transmission)
         airlight = self._find_airlight(source.image, brightness)
-        return edit_image(source, _blend(source.image, depths, density, airlight, self.min_transmission))
+        return edit_image(source, _blend(source.image, transmission, airlight))
 
     def _draw_extinction(self, rng: np.random.Generator) -> float:
         """Extinction coefficient in 1 / metres."""
@@ -260,22 +261,34 @@ def _name_detector(depth: Any) -> str:
     return f"{module}.{name}"
 
 
-def _find_density(patches: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    """(H, W) float32: the factor by which the fog is denser than in the mean; as often denser as thinner."""
+def _find_transmission(
+    distances: np.ndarray, extinction: float, patches: np.ndarray, size_hw: tuple[int, int], minimum: float
+) -> np.ndarray:
+    """(H, W) float32 in `minimum`..1, from distances of all pixels or of rows alone."""
     height, width = size_hw
-    if not patches.any():
-        return np.ones(size_hw, np.float32)
-    # In two steps: bent curves are costly on many pixels.
-    some_wh = min(width, 16 * patches.shape[1]), min(height, 16 * patches.shape[0])
-    density = cv2.resize(np.exp(patches), some_wh, interpolation=cv2.INTER_CUBIC)
-    density = cv2.resize(density, (width, height), interpolation=cv2.INTER_LINEAR).reshape(size_hw)
-    bounded: np.ndarray = np.maximum(density, np.float32(0.1), out=density)
-    return bounded
+    # Rows alone vary along a row by their patches only, which a few columns can hold.
+    num_columns = width if distances.shape[1] > 1 else min(width, 16 * patches.shape[1])
+    if patches.any():
+        # The density varies by a factor, as often above 1 as below. In two steps: bent curves are costly.
+        some_wh = min(num_columns, 16 * patches.shape[1]), min(height, 16 * patches.shape[0])
+        density = cv2.resize(np.exp(patches), some_wh, interpolation=cv2.INTER_CUBIC)
+        exponent: np.ndarray = cv2.resize(density, (num_columns, height), interpolation=cv2.INTER_LINEAR)
+        np.maximum(exponent, np.float32(0.1), out=exponent)
+        exponent *= distances
+    else:
+        exponent = np.repeat(distances, num_columns // distances.shape[1], axis=1)
+    exponent *= np.float32(-extinction)
+    np.maximum(exponent, np.float32(-_MAX_OPTICAL_DEPTH), out=exponent)
+    transmission: np.ndarray = cv2.exp(exponent, dst=exponent)
+    np.maximum(transmission, np.float32(minimum), out=transmission)
+    if num_columns < width:
+        transmission = cv2.resize(transmission, (width, height), interpolation=cv2.INTER_LINEAR)
+    return transmission.reshape(size_hw)
 
 
 def _estimate_airlight(image: np.ndarray, brightness: float, *, grey: bool) -> np.ndarray:
     colors = sample_pixels(image).reshape(-1, 3).astype(np.float32)
-    luma = (colors * _LUMA).sum(axis=1)
+    luma = colors[:, 0] * _LUMA[0] + colors[:, 1] * _LUMA[1] + colors[:, 2] * _LUMA[2]
     white = find_white(luma)
     level = brightness * np.sqrt(max(white, 1.0) * 255)
     if grey:
@@ -286,30 +299,28 @@ def _estimate_airlight(image: np.ndarray, brightness: float, *, grey: bool) -> n
     return airlight
 
 
-def _blend(
-    image: np.ndarray, depths: np.ndarray, density: np.ndarray, airlight: np.ndarray, minimum: float
-) -> np.ndarray:
+def _blend(image: np.ndarray, transmission: np.ndarray, airlight: np.ndarray) -> np.ndarray:
     """I = J t + A (1 - t), in squares of 8-bit levels.
 
     Args:
         image: (H, W, 3) uint8.
-        depths: (H, W) or (H, 1) float32, optical depths: distance times extinction coefficient.
-        density: (H, W) float32, a factor on the optical depths; overwritten.
+        transmission: (H, W) float32, 0..1.
         airlight: (3,) float32 in 0..255.
-        minimum: Smallest transmission.
     """
-    width = image.shape[1]
+    height, width = transmission.shape
+    values = image.reshape(height, width * 3)
     scattered = np.tile(np.square(airlight), width)[None]
-    blended = np.empty_like(image)
+    blended = np.empty_like(values)
+    buffer = np.empty((0, 0), np.float32)
     for rows in split_rows(image):
-        exponent = density[rows]
-        exponent *= np.minimum(depths[rows], np.float32(_MAX_OPTICAL_DEPTH))
-        np.negative(exponent, out=exponent)
-        transmission = np.clip(cv2.exp(exponent), np.float32(minimum), np.float32(1))
-        light = image[rows].reshape(-1, width * 3).astype(np.float32)
+        if buffer.size == 0:  # The first block is the largest: one allocation serves all.
+            buffer = np.empty(values[rows].shape, np.float32)
+        part = transmission[rows]
+        light = buffer[: len(part)]
+        np.copyto(light, values[rows])
         light *= light
         light -= scattered
-        light *= cv2.merge([transmission, transmission, transmission]).reshape(light.shape)
+        light *= cv2.merge([part, part, part]).reshape(light.shape)
         light += scattered
-        blended[rows] = cv2.convertScaleAbs(cv2.sqrt(light, dst=light)).reshape(blended[rows].shape)
-    return blended
+        cv2.convertScaleAbs(cv2.sqrt(light, dst=light), dst=blended[rows])
+    return blended.reshape(image.shape)

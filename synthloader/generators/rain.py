@@ -24,7 +24,7 @@ __all__ = ["Rain"]
 RATE_AT_FULL_STRENGTH = 100.0
 """Rain rate in mm/h at strength 1, a cloudburst; a strength s gives this times s squared, and 0 no rain."""
 
-DRAWING_SIDE = 320
+DRAWING_SIDE = 240
 """Pixels of the shorter side up to which streaks are drawn at full size; on larger pictures they are enlarged."""
 
 FIELD_OF_VIEW_DEGREES = 45.0
@@ -54,7 +54,7 @@ class _Layer:
     groups: int
 
 
-_LAYERS = (_Layer(0.6, 1.2, 45, 2), _Layer(1.2, 3.0, 240, 2), _Layer(3.0, 9.0, 420, 1))
+_LAYERS = (_Layer(0.6, 1.2, 36, 1), _Layer(1.2, 3.0, 180, 2), _Layer(3.0, 9.0, 300, 1))
 """From the nearest on, which alone is out of focus."""
 
 
@@ -85,8 +85,8 @@ class Rain:
         Garg and Nayar 2007, "Vision and rain" (brightness and transparency of streaks); Marshall and Palmer 1948 (drop
         sizes); Atlas, Srivastava, Sekhon 1973 (speed of fall, 9.65 - 10.3 exp(-0.6 D)); Carbonneau and Wisely 1998
         (veil, 1.076 R^0.67 dB/km). Ours draws smooth strokes without the ripples of oscillating drops, and blends
-        display values, with opacities raised to what linear light gives on dark ground; numbers of streaks are those
-        that are seen in photographs, not those in the air.
+        display values; how clear streaks are and how many are seen is set by eye, after photographs, and only scaled
+        by exposure, width and rain rate.
 
     Example:
         >>> from synthloader.seeds import make_rng

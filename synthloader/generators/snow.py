@@ -188,13 +188,15 @@ class Snow:
         sizes /= distances
         lengths = np.float32(motion * focal_length) / distances
         centres = numbers[:2].T * np.array([small.shape[1], small.shape[0]], np.float32)
+        # Far flakes are drawn clearer than they are, but not so that they cover all of a tiny picture.
+        faintest = 0.35 * min(1.0, height / 240) ** 2
         # A stroke is at least a pixel wide: what is smaller is fainter instead, and so is what moves.
         widths = np.clip(np.rint(sizes[:count]), 1, 5)
         for wide in range(1, 6):
             chosen = np.flatnonzero(widths == wide)
             if len(chosen):
                 size, length = float(sizes[chosen].mean()), float(lengths[chosen].mean())
-                opacity = flakes.opacity * max(0.35, min(1.0, size) * size / (size + 0.3 * length))
+                opacity = flakes.opacity * max(faintest, min(1.0, size) * size / (size + 0.3 * length))
                 if wide == 1 and length < 2:
                     draw_dots(small, centres[chosen], opacity=opacity)
                 else:

@@ -93,7 +93,7 @@ def preview_generated(
     return make_contact_sheet(pairs, tile_hw=tile_hw)
 
 
-def spread_positions(size: int, count: int, /, *, variant: int = 0) -> list[tuple[int, int, int | None]]:
+def spread_positions(size: int, count: int, /, *, variant: int = 0) -> list[tuple[Any, ...]]:
     """(source, variant, None) of `count` sources, evenly spread over all of them."""
     count = min(size, count)
     return [(at * size // count, variant, None) for at in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -32,6 +33,7 @@ def _record(kind: type, make: Callable[[], Any]) -> dict[str, Any]:
     original: Any = kind.__init__  # type: ignore[misc]
     calls: list[dict[str, Any]] = []
 
+    @functools.wraps(original)  # so that its signature stays what it is
     def record(self: Any, *args: Any, **kwargs: Any) -> None:
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()

@@ -6,6 +6,8 @@ every instance once. So which pixels were pasted, and of which object, is read f
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,15 @@ class Pasted:
                     return sample, int(found[0])
         raise AssertionError("A pasted instance that is of no picture of the pool.")
 
+    def find_name(self, row: int) -> str:
+        """What the origin calls the donor of a pasted instance."""
+        sample, at = self.find_donor(row)
+        return f"{next(name for name, each in self._named if each is sample)}#{at}"
+
+    @property
+    def _named(self) -> Iterator[tuple[str, Sample]]:
+        return zip(self.pool.names, self.pool.samples, strict=True)
+
     def locate(self) -> np.ndarray:
         """(M, 3) int: picture, row and column in it, of all pixels of the region in row order."""
         return (locate_far if self.far else locate)(self.made.image[self.region])
@@ -97,6 +108,8 @@ def check_pasted(case: Case, pool: ListPool, source: Sample, made: Sample) -> No
         region = (made.image != ground.image).any(axis=2) if edited is None else edited
     pasted = Pasted(case, pool, ground, made, region)
     check_region(pasted)
+    if isinstance(target, Instances):
+        check_drawn(pasted, source)
     match target:
         case Instances() if target.masks is not None:
             check_kept_masks(pasted)
@@ -193,7 +206,7 @@ def check_kept_masks(pasted: Pasted) -> None:
         left = before.masks[row] & ~region
         share = _find_share(before, row)
         if place is None:
-            assert case.min_visible == 0
+            assert case.min_visible == 0, "A visible instance lost its label."
             assert before.masks[row].any(), "An instance without mask pixels cannot have been covered."
             assert not left.any(), "A visible instance lost its label."
             continue
@@ -276,6 +289,20 @@ def _list_new(pasted: Pasted) -> list[int]:
     return rows
 
 
+def check_drawn(pasted: Pasted, source: Sample) -> None:
+    """Every object that the origin names has one label, and no other was added."""
+    origin = pasted.made.origin
+    assert origin is not None
+    known = () if source.origin is None else source.origin.drawn
+    drawn = [name for name in origin.drawn[len(known) :] if "#" in name or name in pasted.case.cutouts]
+    count = len(_list_new(pasted))
+    assert count <= len(drawn), "An object has a label that nobody has pasted."
+    assert count == len(drawn) or pasted.case.min_visible == 0, "A pasted object has no label."
+    if not pasted.case.cutouts:
+        found = Counter(pasted.find_name(row) for row in _list_new(pasted))
+        assert not found - Counter(drawn), "The origin must name every donor."
+
+
 def _check_label(pasted: Pasted, row: int) -> None:
     """What is said of a pasted instance, whatever its pixels are."""
     after: Any = pasted.made.target
@@ -293,8 +320,6 @@ def _check_label(pasted: Pasted, row: int) -> None:
     assert not donor.crowd[at], "A crowd is no donor."
     for name in set(donor.attributes) - {"visible", "generated"}:
         assert after.attributes[name][row] == donor.attributes[name][at], "Attributes come with their instance."
-    names = [pasted.pool.names[at] for at, each in enumerate(pasted.pool.samples) if each is sample]
-    assert any(f"{name}#{at}" in drawn for name in names), "The origin must name every donor."
 
 
 def check_new_instances(pasted: Pasted) -> None:

@@ -89,7 +89,8 @@ def _find_span(values: np.ndarray, most: int) -> tuple[int, int] | None:
         for start in range(max(0, int(values[0]) - 3), min(most - span, int(values[0]) + 3) + 1):
             errors[start, span] = float(((_read_ramp(start, span, len(values)) - values) ** 2).sum())
     best, *others = sorted(errors, key=lambda span: errors[span])
-    return None if others and errors[others[0]] < 1.5 * errors[best] + 0.5 else best
+    is_ramp = np.abs(_read_ramp(*best, len(values)) - values).max() <= 1  # Whoever asks says so where it is none.
+    return None if is_ramp and others and errors[others[0]] < 1.5 * errors[best] + 0.5 else best
 
 
 def _read_ramp(start: int, span: int, size: int) -> np.ndarray:

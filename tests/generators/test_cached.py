@@ -11,13 +11,15 @@ import pytest
 from synthloader.cache import LMDBCache, MemoryCache
 from synthloader.errors import NothingToGenerate
 from synthloader.generated import GeneratedDataset
-from synthloader.generators import Cached, Chain, OneOf, Sometimes
+from synthloader.generators import Cached, Chain, ColorTransfer, CopyPaste, OneOf, Sometimes
 from synthloader.generators.stages import split_stages
 from synthloader.mixed import MixedDataset
 from synthloader.precompute import precompute
 from synthloader.protocols import Verdict
 from synthloader.reports import list_candidates
 from synthloader.sample import Sample
+from tests.contracts.generator_contract import Case, check_generator, check_sample
+from tests.generators.pictures import ListPool, make_picture
 from tests.generators.test_composition import Stamp
 from tests.scenes import RejectBy, ScenesDataset, Shade, describe
 
@@ -289,3 +291,14 @@ def test_two_marks_in_a_chain_are_refused() -> None:
     for parts in ([Cached(Shade()), Cached(Shade())], [Chain([Cached(Shade())]), Shade(), Cached(Shade())]):
         with pytest.raises(ValueError, match=message):
             Chain(parts)
+
+
+def test_it_keeps_the_contract_of_generators() -> None:
+    case = Case(
+        lambda: Cached(CopyPaste()),
+        pastes=True,
+        changes=[lambda: Cached(CopyPaste(flip=False)), lambda: Cached(ColorTransfer())],
+    )
+    check_generator(case)
+    pool = ListPool([make_picture(1), make_picture(2)])
+    assert all(check_sample(case, pool, make_picture(0), seed) is not None for seed in range(5))

@@ -12,6 +12,7 @@ from synthloader.generators.fog import Fog
 from synthloader.sample import Sample
 from tests.contracts.generator_contract import Case
 from tests.generators.weather import (
+    SIZES_HW,
     check_contract,
     check_grey,
     check_no_strength,
@@ -113,6 +114,15 @@ def test_transmission_is_the_exponential_of_distance(
         pytest.fail("Fog over 200 m is seen.")
     transmission = np.maximum(np.exp(-3.912 / visibility * distances.astype(float)), minimum)[..., None]
     expected = source.image.astype(float) ** 2 * transmission + np.square(airlight) * (1 - transmission)
+    assert np.abs(np.sqrt(expected) - made.image).max() <= 1
+
+
+@pytest.mark.parametrize("size_hw", [*SIZES_HW, (700, 900)])
+def test_every_pixel_of_every_size_is_veiled_alike(size_hw: tuple[int, int]) -> None:
+    source = make_noise(1, size_hw)
+    made = generate(make_plain(100), with_depth(source, np.full(size_hw, 20.0)))
+    transmission = np.exp(-3.912 / 100 * 20)
+    expected = source.image.astype(float) ** 2 * transmission + np.square([200, 210, 220]) * (1 - transmission)
     assert np.abs(np.sqrt(expected) - made.image).max() <= 1
 
 

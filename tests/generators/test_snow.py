@@ -8,6 +8,7 @@ import pytest
 from synthloader.generators.snow import Snow
 from tests.contracts.generator_contract import Case
 from tests.generators.weather import (
+    SIZES_HW,
     check_contract,
     check_grey,
     check_no_strength,
@@ -68,10 +69,13 @@ def test_flakes_are_clear_on_dark_ground_and_unseen_on_white() -> None:
     assert np.ptp(generate(snow(dimming_range=(0.01, 0.01)), make_flat(254, (240, 320))).image) <= 4
 
 
-def test_without_dimming_nothing_gets_darker() -> None:
-    source = make_noise(0, (240, 320))
+@pytest.mark.parametrize("size_hw", [*SIZES_HW, (240, 320), (700, 900)])
+def test_without_dimming_nothing_gets_darker_in_any_size(size_hw: tuple[int, int]) -> None:
+    source = make_noise(0, size_hw, high=200)
     # Colours are mixed in whole levels, which may round down.
-    assert (generate(snow(), source).image.astype(int) - source.image).min() >= -1
+    made = generate(snow(), source).image.astype(int)
+    assert (made - source.image).min() >= -1
+    assert (made - source.image).mean() < 100
 
 
 def test_far_ground_is_veiled_more_than_near_ground() -> None:

@@ -15,6 +15,7 @@ from synthloader.protocols import Rejected
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, Instances
+from tests.contracts.generator_contract import Case, check_generator, check_sample
 from tests.generators.pictures import ListPool, make_classified, make_picture
 from tests.generators.test_composition import Nothing, Stamp
 from tests.scenes import ScenesDataset, Shade
@@ -187,3 +188,19 @@ def test_the_sample_is_handed_on_as_it_is() -> None:
     generator = Sometimes(Stamp(3), probability=0.01)
     assert generator.generate_or_pass(source, rng=make_rng(0, "", 0, 0)) is source
     assert isinstance(source.target, Instances)
+
+
+def test_it_keeps_the_contract_of_generators() -> None:
+    case = Case(
+        lambda: Sometimes(CopyPaste(), probability=0.8),
+        pastes=True,
+        changes=[
+            lambda: Sometimes(CopyPaste(), probability=0.7),
+            lambda: Sometimes(CopyPaste(flip=False), probability=0.8),
+        ],
+    )
+    check_generator(case)
+    pool = ListPool([make_picture(1), make_picture(2)])
+    made = [check_sample(case, pool, make_picture(0), seed) for seed in range(20)]
+    assert any(sample is None for sample in made)
+    assert sum(sample is not None for sample in made) >= 10
