@@ -9,7 +9,7 @@ import numpy as np
 from synthloader.errors import GenerationError, LabelContractError, NothingToGenerate, note_error
 from synthloader.generators.composition import pass_through
 from synthloader.generators.stages import Stages
-from synthloader.protocols import CacheEntry, Rejected
+from synthloader.protocols import CacheEntry, Demanding, Rejected
 from synthloader.sample import Origin, Sample
 from synthloader.seeds import make_rng
 from synthloader.sources import Source
@@ -70,6 +70,8 @@ class CandidateMaker:
         """
         source, kind = lazy.sample, type(lazy.sample.target)
         if source.target is not None and kind not in stages.whole.keeps:
+            if isinstance(stages.whole, Demanding):
+                stages.whole.check_source(source)  # Which says best what is missing.
             raise LabelContractError(
                 f"{name_of(stages.whole)} does not keep {kind.__name__} true, which item {lazy.index} ({lazy.name}) "
                 f"has. It keeps {_join_kinds(stages.whole.keeps)}: use a generator that keeps {kind.__name__}, or "

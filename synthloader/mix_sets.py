@@ -132,14 +132,14 @@ class GeneratedSet:
         sample = self.source.peek_sample()
         if sample is None or sample.target is None:
             return
+        if isinstance(generator, Demanding):
+            generator.check_source(sample)  # Which says best what is missing.
         if type(sample.target) not in generator.keeps:
             kind, kept = type(sample.target).__name__, ", ".join(sorted(kind.__name__ for kind in generator.keeps))
             raise LabelContractError(
                 f"{type(generator).__name__} does not keep {kind} true, which item 0 ({self.source.name(0)}) has. It "
                 f"keeps {kept or 'nothing'}: use a generator that keeps {kind}, or another dataset."
             )
-        if isinstance(generator, Demanding):
-            generator.check_source(sample)
         if not self.own and self.real.peek_sample() is not None:
             try:
                 self.real.adapter.from_sample(sample, like=self.real.like)

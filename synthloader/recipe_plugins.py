@@ -161,7 +161,8 @@ def _read_choice(place: Place) -> Generator:
 def _make_plugin(entry: Place, group: str, name: str, place: Place) -> Any:
     options = place.entries("options") if entry.is_mapping else {}
     plugin = build(place, lambda: find_plugin(group, name))
-    values = read_options(place, options, plugin)
+    # What only Python can give: a function, samples.
+    values = read_options(place, options, plugin, leave_out=getattr(plugin, "NOT_IN_RECIPES", ()))
     return build(place, lambda: plugin(**values), options=options)
 
 

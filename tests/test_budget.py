@@ -297,7 +297,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: ", ".join(options))
 @pytest.mark.parametrize("unusable", ["", "3#1"])
 def test_the_origins_of_an_epoch_name_no_donor_oftener_than_the_cap(options: dict[str, Any], unusable: str) -> None:
     mixed = make_mix(Paste(unusable=unusable), **options)

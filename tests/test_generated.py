@@ -197,9 +197,10 @@ class TestTheContract:
             GeneratedDataset(ScenesDataset(3), Failing(ZeroDivisionError()), variants=5, seed=3)[12]
         assert "while generating index 12 with Failing(seed=3)" in caught.value.__notes__
 
-    def test_box_only_items_are_refused_by_copy_paste_with_a_remedy(self) -> None:
-        with pytest.raises(LabelContractError, match="mask"):
-            GeneratedDataset(ScenesDataset(3, with_masks=False), CopyPaste())[0]
+    def test_one_class_for_an_image_is_refused_by_copy_paste_with_a_remedy(self) -> None:
+        pictures = [(torch.zeros(3, 8, 8, dtype=torch.uint8), number) for number in range(3)]
+        with pytest.raises(LabelContractError, match=r"^CopyPaste needs cut-outs for classification.*Give cutouts="):
+            GeneratedDataset(pictures, CopyPaste())[0]
 
 
 class Aimed(Shade):

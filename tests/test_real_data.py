@@ -19,7 +19,6 @@ from synthloader import (
     ColorTransfer,
     CopyPaste,
     GeneratedDataset,
-    LabelContractError,
     LMDBCache,
     MinBox,
     MixedBatchSampler,
@@ -106,11 +105,19 @@ def test_dried_fruit_masks_train_a_mask_r_cnn(shared_data: Path, tmp_path: Path,
     cache.close()
 
 
-def test_bccd_boxes_are_refused_by_copy_paste(shared_data: Path) -> None:
+def test_bccd_cells_are_cut_out_of_their_boxes_and_pasted(shared_data: Path) -> None:
     root = shared_data / "bccd_blood_cells"
-    real = CocoDataset(root / "JPEGImages", root / "coco" / "instances_train.json")
-    with pytest.raises(LabelContractError, match="mask"):
-        GeneratedDataset(real, CopyPaste())[0]
+    real = Subset(CocoDataset(root / "JPEGImages", root / "coco" / "instances_train.json"), range(6))
+    generated = GeneratedDataset(real, CopyPaste(num_range=(2, 2)))
+    for index in range(2):
+        (image, target), (_, made) = real[index], generated[index]
+        assert set(made) == set(target)
+        assert len(made["boxes"]) > len(target["boxes"])
+        assert len(made["labels"]) == len(made["boxes"]) == len(made["area"])
+        height, width = image.shape[-2:]
+        assert (made["boxes"] >= 0).all()
+        assert (made["boxes"][:, [0, 2]] <= width).all()
+        assert (made["boxes"][:, [1, 3]] <= height).all()
 
 
 def test_bccd_balance_raises_platelets_by_annotation_counts_alone(shared_data: Path) -> None:

@@ -19,7 +19,7 @@ GROUPS = {
 }
 """What a recipe names, and what these things do."""
 
-_NOT_IN_RECIPES = ("transforms", "transform", "target_transform")
+_NOT_IN_RECIPES = frozenset({"transforms", "transform", "target_transform"})
 _NEEDED = " (needed)"
 
 
@@ -117,8 +117,9 @@ def write_page(parts: list[Part], /) -> str:
 
 
 def _read_options(made: Any) -> Iterator[str]:
+    left_out = _NOT_IN_RECIPES | frozenset(getattr(made, "NOT_IN_RECIPES", ()))
     for name, parameter in inspect.signature(made).parameters.items():
-        if name in _NOT_IN_RECIPES or name.startswith("_") or parameter.kind is parameter.POSITIONAL_ONLY:
+        if name in left_out or name.startswith("_") or parameter.kind is parameter.POSITIONAL_ONLY:
             continue
         if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue

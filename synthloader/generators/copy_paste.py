@@ -122,6 +122,8 @@ class CopyPaste:
         CopyPaste(num_range=(1, 2), blend='gaussian', classes=['fig'])
     """
 
+    NOT_IN_RECIPES = ("detector",)
+
     def __init__(
         self,
         *,

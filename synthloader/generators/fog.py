@@ -100,6 +100,8 @@ class Fog:
 
     keeps: frozenset[type[Target]] = frozenset({ClassLabel, Instances, SemanticMask})
 
+    NOT_IN_RECIPES = ("depth",)
+
     def __init__(
         self,
         *,

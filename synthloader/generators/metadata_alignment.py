@@ -104,6 +104,8 @@ class MetadataAlignment(WrappingGenerator):
         MetadataAlignment(CopyPaste(), attributes=('box_area',))
     """
 
+    NOT_IN_RECIPES = ("reference",)
+
     def __init__(
         self,
         generator: Generator,

@@ -23,6 +23,7 @@ from synthloader.cli import app
 from synthloader.cli.cache.byte_sizes import parse_bytes
 from synthloader.cli.cache.columns import find_width, show_value, write_facts, write_table
 from synthloader.cli.cache.export import _FORMATS
+from synthloader.generators import CopyPaste
 from synthloader.precompute import precompute
 from synthloader.protocols import Rejected
 from synthloader.recipe import load_recipe
@@ -41,10 +42,7 @@ cache: cache
 """
 COMMAND = [sys.executable, "-c", "from synthloader.cli import main; main()"]
 BOX = 'MinBox/1(drop="samples", min_area=10.0, min_side=10.0)'
-PASTE = (
-    "CopyPaste/1(aim=null, classes=null, flip=true, max_tries=10, min_visible=0.2, num_range=[1, 2], "
-    "scale_range=[0.8, 1.25])"
-)
+PASTE = CopyPaste(num_range=(1, 2)).fingerprint
 
 
 @pytest.fixture(scope="module")

@@ -106,7 +106,8 @@ def test_preview_with_any_plan_and_without_one(folder: Path, plan: str) -> None:
         (
             ["precompute", "wrong.yaml"],
             "wrong.yaml, line 2: generator.copy_paste has no option 'num_rnage'. Did you mean 'num_range'? Allowed: "
-            "classes, flip, max_tries, min_visible, num_range, scale_range.",
+            "allow_blank_backgrounds, backgrounds, blend, bottom_range, classes, cutouts, elastic_range, flip, max_tries, "
+            "min_visible, num_range, placement, rotation_range, scale_range.",
         ),
         (
             ["precompute", "uncached.yaml"],

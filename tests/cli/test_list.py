@@ -36,9 +36,10 @@ def test_everything_that_recipes_can_name_is_listed_with_a_line_of_its_own() -> 
 
 def test_options_are_shown_as_recipes_write_them() -> None:
     options = {part.name: part.options for part in read_parts()}
-    assert options["copy_paste"][:3] == ("num_range: [1, 3]", "scale_range: [0.8, 1.25]", "flip: true")
+    assert options["copy_paste"][:3] == ("num_range: [1, 3]", "scale_range", "rotation_range: [-10.0, 10.0]")
     assert options["coco"] == ("images (needed)", "annotations (needed)")
-    assert options["color_transfer"] == ("references",)
+    assert options["color_transfer"] == ("references", 'method: "reinhard"')
+    assert not {"detector", "depth", "reference"} & {option for some in options.values() for option in some}
     assert options["replace"] == ("replace: 1.0",)
     assert options["balance"] == ("balance: {to: 1.0}", 'count: "images"', "classes", "cap")
     assert options["only"] == ("only",)

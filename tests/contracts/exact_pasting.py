@@ -18,17 +18,17 @@ def check_exact(pasted: Pasted, row: int) -> None:
     mask = after.masks[row]
     found = pasted.locate()[mask[pasted.region]]
     assert (found[:, 0] == int(donor.attributes["row"][at]) // 100).all(), "A pixel inside the mask is not the donor's."
-    places = np.argwhere(mask)
-    shift, mirrored = _find_shift(places, found[:, 1:])
-    points = donor.keypoints
-    has_keypoints = points is not None and bool((points[at][:, 2] > 0).any())
-    assert not (mirrored and has_keypoints), "Left and right would have to change their names."
     own = donor.masks[at]
     assert own[found[:, 1], found[:, 2]].all(), "A pasted pixel lies outside the donor's mask."
     in_front = find_objects_in_front(donor, at)
-    rest = np.argwhere(own & ~in_front) * [1, -1 if mirrored else 1] + shift
-    inside = ((rest >= 0) & (rest < pasted.region.shape)).all(axis=1)
-    assert pasted.region[tuple(rest[inside].T)].all(), "A part of the donor was not pasted."
+    ways = _find_shifts(np.argwhere(mask), found[:, 1:])
+    assert ways, "The donor's pixels must stay together."
+    whole = [way for way in ways if _is_whole(own & ~in_front, *way, pasted.region)]
+    assert whole, "A part of the donor was not pasted."
+    shift, mirrored = whole[0]
+    points = donor.keypoints
+    has_keypoints = points is not None and bool((points[at][:, 2] > 0).any())
+    assert not (mirrored and has_keypoints), "Left and right would have to change their names."
     for name, values in pasted.made.maps.items():
         assert np.array_equal(values[mask], sample.maps[name][found[:, 1], found[:, 2]]), "Maps follow the paste."
     if points is not None and after.keypoints is not None:
@@ -71,14 +71,21 @@ def find_visible_parts(pasted: Pasted, row: int) -> list[np.ndarray]:
     return parts
 
 
-def _find_shift(places: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, bool]:
-    """By how much rows and columns were moved, and whether the object was mirrored."""
-    straight = np.unique(places - found, axis=0)
-    if len(straight) == 1:
-        return straight[0], False
-    mirrored = np.unique(places - found * [1, -1], axis=0)
-    assert len(mirrored) == 1, "The donor's pixels must stay together."
-    return mirrored[0], True
+def _find_shifts(places: np.ndarray, found: np.ndarray) -> list[tuple[np.ndarray, bool]]:
+    """By how much rows and columns were moved, and whether mirrored; of what is one pixel wide, both may be."""
+    ways = []
+    for mirrored in (False, True):
+        shifts = np.unique(places - found * [1, -1 if mirrored else 1], axis=0)
+        if len(shifts) == 1:
+            ways.append((shifts[0], mirrored))
+    return ways
+
+
+def _is_whole(own: np.ndarray, shift: np.ndarray, mirrored: bool, region: np.ndarray) -> bool:
+    """Whether all pixels of an object were pasted, as far as they lie in the image."""
+    rest = np.argwhere(own) * [1, -1 if mirrored else 1] + shift
+    inside = ((rest >= 0) & (rest < region.shape)).all(axis=1)
+    return bool(region[tuple(rest[inside].T)].all())
 
 
 def _check_keypoints(

@@ -264,7 +264,8 @@ def _check_columns(pasted: Pasted, row: int, place: int) -> None:
     assert after.class_ids[place] == before.class_ids[row]
     assert after.crowd[place] == before.crowd[row]
     for name, column in before.attributes.items():
-        assert name == "visible" or after.attributes[name][place] == column[row], "Attributes follow their instance."
+        is_same = np.array_equal(after.attributes[name][place], column[row])
+        assert name == "visible" or is_same, "Attributes follow their instance."
     if before.keypoints is None:
         return
     expected = before.keypoints[row].copy()
@@ -319,7 +320,8 @@ def _check_label(pasted: Pasted, row: int) -> None:
     assert after.class_ids[row] == donor.class_ids[at], "A pasted instance must have its donor's class."
     assert not donor.crowd[at], "A crowd is no donor."
     for name in set(donor.attributes) - {"visible", "generated"}:
-        assert after.attributes[name][row] == donor.attributes[name][at], "Attributes come with their instance."
+        is_same = np.array_equal(after.attributes[name][row], donor.attributes[name][at])
+        assert is_same, "Attributes come with their instance."
 
 
 def check_new_instances(pasted: Pasted) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from synthloader.generators.sometimes import Sometimes
 from synthloader.seeds import make_rng
 from tests.contracts.appearance_contract import check_nothing_moved
 from tests.contracts.broken_generators import BrokenFog, BrokenTile, KeepsClasses, Mutant
+from tests.contracts.flat_pasting import check_flat
 from tests.contracts.generator_cases import APPEARANCE
 from tests.contracts.generator_contract import Case, bind, check_generator, check_sample, generate
 from tests.contracts.generator_scenes import make_scene, make_textured_scene
@@ -37,8 +38,8 @@ class Broken:
         make: Makes it.
         label: What the label of its sources says, one of `LABELS`.
         least: In how many of six scenes it must be noticed.
-        says: A part of what the contract says of it; a fault must not be noticed by chance.
-        options: Of the scenes.
+        says: A part of what the contract says of it: a fault must not be noticed by chance.
+        keypoints: How many each instance of the scenes has; None: there are none.
     """
 
     make: Callable[[], Any]
@@ -139,9 +140,37 @@ def test_what_is_broken_is_noticed(name: str) -> None:
     assert any(BROKEN[name].says in fault for fault in faults), faults
 
 
-@pytest.mark.parametrize("change", [broken.move_the_picture, broken.mirror_the_picture, broken.move_a_corner])
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        (broken.widen_the_pasted_mask, "masks"),
+        (broken.shift_the_pasted_mask, "masks"),
+        (broken.swap_the_class, "masks"),
+        (broken.add_a_phantom_box, "masks"),
+        (broken.loosen_the_box, "boxes"),
+        (broken.swap_the_class, "boxes"),
+        (broken.add_a_phantom_box, "boxes in the pool too"),
+        (broken.loosen_the_box, "boxes in the pool too"),
+        (broken.forget_pixels, "regions"),
+        (broken.widen_the_class, "regions"),
+        (broken.shrink_the_edited_region, "regions"),
+    ],
+)
+def test_what_is_broken_is_noticed_of_objects_that_were_scaled_and_turned(change: broken.Change, label: str) -> None:
+    noticed = tried = 0
+    for seed in range(6):
+        case = Case(lambda: Mutant(change, CopyPaste(rotation_range=(-40, 40))), pastes=True)
+        assert check_flat(replace(case, make=lambda: CopyPaste(rotation_range=(-40, 40))), seed, label) is not None
+        tried += 1
+        try:
+            check_flat(case, seed, label)
+        except AssertionError:
+            noticed += 1
+    assert noticed == tried
+
+
 @pytest.mark.parametrize("name", APPEARANCE)
-def test_a_picture_that_moved_under_its_labels_is_noticed(name: str, change: broken.Change) -> None:
+def test_a_picture_that_moved_under_its_labels_is_noticed(name: str) -> None:
     tried = 0
     for seed in range(4):
         source, pool = make_textured_scene(seed)
@@ -149,8 +178,9 @@ def test_a_picture_that_moved_under_its_labels_is_noticed(name: str, change: bro
         if made is not None:
             tried += 1
             check_nothing_moved(source.image, made.image)
-            with pytest.raises(AssertionError, match=r"moved by|can be recognised"):
-                check_nothing_moved(source.image, change(made).image)
+            for change in (broken.move_the_picture, broken.mirror_the_picture, broken.move_a_corner):
+                with pytest.raises(AssertionError, match=r"moved by|can be recognised"):
+                    check_nothing_moved(source.image, change(made).image)
     assert tried
 
 

@@ -74,7 +74,7 @@ def find_view(source: Sample, made: Sample) -> View | None:
     if rows is None or columns is None:
         return None
     shown = made.image[..., :2].astype(float)
-    expected = [_read_ramp(*span, size) for span, size in ((columns, width), (rows, height))]
+    expected = _read_ramp(columns[0], columns[1], width), _read_ramp(rows[0], rows[1], height)
     difference = np.maximum(np.abs(shown[..., 0] - expected[0]), np.abs(shown[..., 1] - expected[1][:, None]))
     assert difference.max() <= 1, "The pixels are no scaled part of the picture."
     return View(columns[0], rows[0], columns[1], rows[1])
@@ -89,7 +89,9 @@ def _find_span(values: np.ndarray, most: int) -> tuple[int, int] | None:
         for start in range(max(0, int(values[0]) - 3), min(most - span, int(values[0]) + 3) + 1):
             errors[start, span] = float(((_read_ramp(start, span, len(values)) - values) ** 2).sum())
     best, *others = sorted(errors, key=lambda span: errors[span])
-    is_ramp = np.abs(_read_ramp(*best, len(values)) - values).max() <= 1  # Whoever asks says so where it is none.
+    is_ramp = (
+        np.abs(_read_ramp(best[0], best[1], len(values)) - values).max() <= 1
+    )  # Whoever asks says so where it is none.
     return None if is_ramp and others and errors[others[0]] < 1.5 * errors[best] + 0.5 else best
 
 

@@ -242,7 +242,7 @@ def make_flat(number: int, color: tuple[int, int, int], *, around: tuple[int, in
     else:
         pixels[10:40, 20:30] = pixels[30:40, 20:50] = 1
     mask = pixels.astype(bool)
-    image = np.where(mask[..., None], np.uint8(color), np.uint8(around))
+    image = np.where(mask[..., None], np.array(color, np.uint8), np.array(around, np.uint8))
     class_id = 1 + number % 4
     target: Target = ClassLabel(class_id)
     if kind is Instances:

@@ -12,7 +12,7 @@ from synthloader.generators import CopyPaste
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, Instances
-from tests.generators.pictures import ListPool, make_classified, make_picture, make_segmented, paint, tight_box
+from tests.generators.pictures import ListPool, make_classified, make_picture, paint, tight_box
 
 
 def draw(
