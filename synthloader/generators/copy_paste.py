@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from synthloader.checks import check_choice, check_count, check_fraction, check_int, check_range, check_type, reject
+from synthloader.checks import check_choice, check_count, check_fraction, check_range, check_type, reject
 from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generators.backgrounds import Backgrounds, BackgroundsLike, warn_of_classes
 from synthloader.generators.bank_donors import BankDonors
 from synthloader.generators.blending import BLENDS
 from synthloader.generators.canvas import Canvas
-from synthloader.generators.class_choice import check_classes, find_class
+from synthloader.generators.class_choice import ClassChoice
 from synthloader.generators.cut_out import CutOut
 from synthloader.generators.cutout_bank import CutoutBank, CutoutsLike
 from synthloader.generators.donors import Donors
@@ -153,7 +153,7 @@ class CopyPaste:
         self._placement = check_choice("placement", placement, PLACEMENTS)
         self._blend = check_choice("blend", blend, BLENDS)
         self._min_visible = check_fraction("min_visible", min_visible)
-        self._classes = check_classes(classes, purpose="paste")
+        self._choice = ClassChoice.read(classes, purpose="paste")
         self._max_tries = check_count("max_tries", max_tries)
         self._bank = cutouts if cutouts is None or isinstance(cutouts, CutoutBank) else CutoutBank(cutouts)
         check_type("allow_blank_backgrounds", allow_blank_backgrounds, bool)
@@ -180,7 +180,6 @@ class CopyPaste:
             {Instances, SemanticMask} if cutouts is None else {Instances, SemanticMask, ClassLabel}
         )
         self.keeps: frozenset[type[Target]] = frozenset(kinds)
-        self._aim: int | None = None
         self._chosen: tuple[int, ...] | None = None
         self._in_one_piece = False
         self._donors: Donors | BankDonors | None = None
@@ -204,14 +203,14 @@ class CopyPaste:
             placement=self._placement,
             blend=self._blend,
             min_visible=self._min_visible,
-            classes=self._classes,
+            classes=self._choice.classes,
             max_tries=self._max_tries,
             cutouts=None if self._bank is None else self._bank.stamp,
             backgrounds=None if self._backgrounds is None else self._backgrounds.stamp,
             elastic_range=self._elastic_range,
             bottom_range=self._bottom_range,
             in_one_piece=self._in_one_piece,
-            aim=self._aim,
+            aim=self._choice.aim,
         )
 
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> CopyPaste:
@@ -235,10 +234,7 @@ class CopyPaste:
         bound = copy.copy(self)
         donors = Donors(pool)
         bound._donors = donors if self._bank is None else BankDonors(self._bank.bind(classes))
-        if self._classes is not None:
-            bound._classes = tuple(sorted({find_class(name, classes) for name in self._classes}))
-        if self._aim is not None:
-            bound._check_aim(self._aim)
+        bound._choice = self._choice.bind(classes)
         if self._placement == "measured":
             bound._places = measure_places(len(pool), donors.list_boxes)
             if not len(bound._places):
@@ -266,8 +262,10 @@ class CopyPaste:
         if self._donors is not None and isinstance(self._donors, BankDonors) == (made._bank is not None):
             made._donors, made._places = self._donors, self._places
             if "classes" not in options:
-                made._classes = self._classes
-        made._aim, made._chosen, made._in_one_piece = self._aim, self._chosen, self._in_one_piece
+                made._choice = self._choice
+        if self._choice.aim is not None:
+            made._choice = made._choice.aim_at(self._choice.aim)
+        made._chosen, made._in_one_piece = self._chosen, self._in_one_piece
         return made
 
     def keep_single_polygons(self) -> CopyPaste:
@@ -283,8 +281,7 @@ class CopyPaste:
             ValueError: `classes=` leaves this class out.
         """
         aimed = copy.copy(self)  # what is remembered of the pool is shared
-        aimed._aim = check_int("class_id", class_id, minimum=0)
-        aimed._check_aim(aimed._aim)
+        aimed._choice = self._choice.aim_at(class_id)
         return aimed
 
     @property
@@ -378,9 +375,9 @@ class CopyPaste:
         )
 
     def _draw_donors(self, count: int, target: Target | None, ground: Sample, rng: np.random.Generator) -> list[CutOut]:
-        donors, wanted = self._bound_donors, self._wanted
-        if self._chosen is not None and self._aim is not None:
-            return donors.take(self._aim, self._chosen, count, maps=ground.maps, min_visible=self._min_visible)
+        donors, wanted = self._bound_donors, self._choice.wanted
+        if self._chosen is not None and self._choice.aim is not None:
+            return donors.take(self._choice.aim, self._chosen, count, maps=ground.maps, min_visible=self._min_visible)
         if isinstance(target, ClassLabel):
             own = frozenset({target.class_id})
             wanted = own if wanted is None else own & wanted
@@ -427,26 +424,11 @@ class CopyPaste:
             reject("pool", "be bound before generate", None, "Pass CopyPaste to GeneratedDataset, or call bind first.")
         return self._donors
 
-    @property
-    def _wanted(self) -> frozenset[int] | None:
-        if self._aim is not None:
-            return frozenset({self._aim})
-        if self._classes is None:
-            return None
-        return frozenset(class_id for class_id in self._classes if isinstance(class_id, int))
-
-    def _check_aim(self, class_id: int) -> None:
-        known = self._classes is not None and all(isinstance(name, int) for name in self._classes)
-        if known and self._classes is not None and class_id not in self._classes:
-            reject(
-                "class_id", f"be among classes={list(self._classes)}", class_id, "Add it to classes=, or leave it out."
-            )
-
     def _warn_of_classes(self, table: Mapping[str, int] | None) -> None:
         """Warn where backgrounds show what is pasted: it would stand there without, or with a second, label."""
         if self._backgrounds is None:
             return
-        pasted = self._wanted if self._wanted is not None else self._bound_donors.list_classes()
+        pasted = self._choice.wanted if self._choice.wanted is not None else self._bound_donors.list_classes()
         names = {class_id: name for name, class_id in (table or {}).items()}
         warn_of_classes(self._backgrounds, pasted, names, self._detector)
 

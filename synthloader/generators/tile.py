@@ -12,14 +12,13 @@ from synthloader.checks import (
     check_choice,
     check_count,
     check_fraction,
-    check_int,
     check_number,
     check_range,
     check_type,
     reject,
 )
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.class_choice import check_classes, find_class
+from synthloader.generators.class_choice import ClassChoice
 from synthloader.generators.label_contract import check_kept
 from synthloader.generators.tile_objects import (
     InstanceObjects,
@@ -126,7 +125,7 @@ class Tile:
             reject("object_range", "begin above 0", object_range, "An object of no size cannot be seen.")
         self._object_range = (float(low), float(high))
         self._max_zoom = check_number("max_zoom", max_zoom, minimum=0.1, maximum=10)
-        self._classes = check_classes(classes, purpose="make tiles of")
+        self._choice = ClassChoice.read(classes, purpose="make tiles of")
         check_type("keep_empty", keep_empty, bool)
         self._limits = TileLimits(
             min_visible=check_fraction("min_visible", min_visible),
@@ -136,7 +135,6 @@ class Tile:
             keep_empty=keep_empty,
         )
         self._max_tries = check_count("max_tries", max_tries)
-        self._aim: int | None = None
         self._in_one_piece = False
 
     @property
@@ -149,14 +147,14 @@ class Tile:
             centred=self._centred,
             object_range=self._object_range,
             max_zoom=self._max_zoom,
-            classes=self._classes,
+            classes=self._choice.classes,
             min_visible=self._limits.min_visible,
             min_side=self._limits.min_side,
             min_area=self._limits.min_area,
             drop=self._limits.drop,
             keep_empty=self._limits.keep_empty,
             max_tries=self._max_tries,
-            aim=self._aim,
+            aim=self._choice.aim,
             in_one_piece=self._in_one_piece,
         )
 
@@ -175,10 +173,7 @@ class Tile:
             LabelContractError: A name in `classes=` is not in the table, or there is none.
         """
         bound = copy.copy(self)
-        if self._classes is not None:
-            bound._classes = tuple(sorted({find_class(name, classes) for name in self._classes}))
-        if self._aim is not None:
-            bound._check_aim(self._aim)
+        bound._choice = self._choice.bind(classes)
         return bound
 
     def aim(self, class_id: int, /) -> Tile:
@@ -190,8 +185,7 @@ class Tile:
             ValueError: `classes=` leaves this class out.
         """
         aimed = copy.copy(self)
-        aimed._aim = check_int("class_id", class_id, minimum=0)
-        aimed._check_aim(aimed._aim)
+        aimed._choice = self._choice.aim_at(class_id)
         return aimed
 
     def keep_single_polygons(self) -> Tile:
@@ -217,7 +211,7 @@ class Tile:
         if size_hw == source.size_hw and not self._centred:
             raise NothingToGenerate("source not larger than the tile")
         objects = self._find_objects(source)
-        wanted = self._wanted
+        wanted = self._choice.wanted
         if not objects.may_fill():
             raise NothingToGenerate("no object")
         for _ in range(self._max_tries):
@@ -241,10 +235,10 @@ class Tile:
         target = source.target
         if isinstance(target, Instances):
             return InstanceObjects(
-                source, target, wanted=self._wanted, limits=self._limits, in_one_piece=self._in_one_piece
+                source, target, wanted=self._choice.wanted, limits=self._limits, in_one_piece=self._in_one_piece
             )
         if isinstance(target, SemanticMask):
-            return RegionObjects(source, target, wanted=self._wanted, limits=self._limits)
+            return RegionObjects(source, target, wanted=self._choice.wanted, limits=self._limits)
         return NoObjects(source)
 
     def _draw_close_up(
@@ -259,26 +253,6 @@ class Tile:
         left = min(max(0, round((around.x1 + around.x2 - width) / 2)), source_hw[1] - width)
         top = min(max(0, round((around.y1 + around.y2 - height) / 2)), source_hw[0] - height)
         return Window(left, top, width, height)
-
-    def _check_aim(self, class_id: int) -> None:
-        known = self._classes is not None and all(isinstance(name, int) for name in self._classes)
-        if known and self._classes is not None and class_id not in self._classes:
-            reject(
-                "class_id", f"be among classes={list(self._classes)}", class_id, "Add it to classes=, or leave it out."
-            )
-
-    @property
-    def _wanted(self) -> frozenset[int] | None:
-        if self._aim is not None:
-            return frozenset({self._aim})
-        if self._classes is None:
-            return None
-        for name in self._classes:
-            if isinstance(name, str):
-                reject(
-                    "classes", "be bound before generate", name, "Pass Tile to GeneratedDataset, or call bind first."
-                )
-        return frozenset(class_id for class_id in self._classes if isinstance(class_id, int))
 
     def __repr__(self) -> str:
         """The fingerprint, without its version."""

@@ -15,7 +15,7 @@ from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, SemanticMask
 from tests.contracts.pasting_contract import grow
-from tests.generators.pictures import ListPool
+from tests.generators.pictures import ListPool, tight_box
 
 Change = Callable[[Sample], Sample]
 
@@ -171,6 +171,15 @@ def keep_the_box_of_the_source(made: Sample) -> Sample:
     height, width = made.size_hw
     moved = np.clip(target.boxes + np.float32(2), 0, np.array([width, height] * 2, np.float32))
     return edit(made, boxes=moved)
+
+
+def move_masks_and_boxes(made: Sample) -> Sample:
+    """Labels that agree with each other, five pixels beside the objects."""
+    target: Any = made.target
+    masks = np.zeros_like(target.masks)
+    masks[:, :, 5:] = target.masks[:, :, :-5]
+    seen = target.replace(masks=masks, boxes=np.array([tight_box(mask) for mask in masks], np.float32).reshape(-1, 4))
+    return made.replace(target=seen.select(masks.any(axis=(1, 2))))
 
 
 def drop_half_of_the_instances(made: Sample) -> Sample:

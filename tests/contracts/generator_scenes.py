@@ -52,7 +52,7 @@ def scenes(draw: st.DrawFn, max_side: int = 48, min_side: int = 1) -> tuple[Samp
 def labelled_scenes(draw: st.DrawFn, max_side: int = 48, min_side: int = 1) -> tuple[Sample, ListPool, int]:
     """The same with labels of any kind."""
     source, pool, seed = draw(scenes(max_side=max_side, min_side=min_side))
-    return *relabel(source, pool, draw(st.sampled_from(LABELS)), seed), seed
+    return *relabel(source, pool, draw(st.sampled_from(("masks", *LABELS))), seed), seed
 
 
 def relabel(source: Sample, pool: ListPool, label: str, seed: int) -> tuple[Sample, ListPool]:

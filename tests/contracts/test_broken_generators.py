@@ -19,6 +19,7 @@ from synthloader.generators.color_transfer import ColorTransfer
 from synthloader.generators.copy_paste import CopyPaste
 from synthloader.generators.one_of import OneOf
 from synthloader.generators.sometimes import Sometimes
+from synthloader.generators.tile import Tile
 from synthloader.seeds import make_rng
 from tests.contracts.appearance_contract import check_nothing_moved
 from tests.contracts.broken_generators import BrokenFog, BrokenTile, KeepsClasses, Mutant
@@ -56,6 +57,11 @@ class Broken:
         return Case(self.make, **kind)
 
 
+def make_close_up(change: broken.Change) -> BrokenTile:
+    """Close-ups of single objects, scaled, and broken."""
+    return BrokenTile(change, Tile(size_hw=(32, 40), centred=True, drop="instances"))
+
+
 SOUND = {
     "nothing broken": Broken(Mutant),
     "nothing broken, boxes": Broken(Mutant, label="boxes"),
@@ -63,6 +69,8 @@ SOUND = {
     "nothing broken, keypoints": Broken(Mutant, keypoints=3),
     "nothing broken, tile": Broken(BrokenTile),
     "nothing broken, tile of boxes": Broken(BrokenTile, label="boxes"),
+    "nothing broken, close-up": Broken(lambda: make_close_up(broken.same)),
+    "nothing broken, close-up of boxes": Broken(lambda: make_close_up(broken.same), label="boxes"),
     "nothing broken, fog": Broken(BrokenFog),
 }
 
@@ -107,6 +115,12 @@ BROKEN = {
         lambda: BrokenTile(broken.drop_half_of_the_instances), least=2, says="lost its label"
     ),
     "tile, moved picture": Broken(lambda: BrokenTile(broken.move_the_picture)),
+    "tile, labels beside the objects": Broken(lambda: BrokenTile(broken.move_masks_and_boxes)),
+    "close-up, labels beside the objects": Broken(lambda: make_close_up(broken.move_masks_and_boxes)),
+    "close-up of boxes, boxes not moved": Broken(
+        lambda: make_close_up(broken.keep_the_box_of_the_source), label="boxes", says="Boxes follow"
+    ),
+    "close-up, mirrored picture": Broken(lambda: make_close_up(broken.mirror_the_picture), says="no scaled part"),
     "tile, loose box": Broken(lambda: BrokenTile(broken.loosen_the_box)),
     "fog, moved label": Broken(lambda: BrokenFog(broken.move_a_label)),
     "fog, cropped image": Broken(lambda: BrokenFog(broken.crop_the_image)),

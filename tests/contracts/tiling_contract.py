@@ -67,7 +67,7 @@ def find_view(source: Sample, made: Sample) -> View | None:
     if (places[..., 1] == rows).all() and (places[..., 2] == columns).all():
         assert np.array_equal(made.image, source.image[top : top + height, left : left + width])
         return View(left, top, width, height)
-    if max(source.size_hw) > RAMP or min(height, width) < 8:
+    if max(source.size_hw) > RAMP or min(height, width) < 16:
         return None
     rows = _find_span(made.image[..., 1].mean(axis=1), source.size_hw[0])
     columns = _find_span(made.image[..., 0].mean(axis=0), source.size_hw[1])
@@ -88,6 +88,7 @@ def _find_span(values: np.ndarray, most: int) -> tuple[int, int] | None:
     for span in lengths:
         for start in range(max(0, int(values[0]) - 3), min(most - span, int(values[0]) + 3) + 1):
             errors[start, span] = float(((_read_ramp(start, span, len(values)) - values) ** 2).sum())
+    assert errors, "The pixels are no scaled part of the picture."
     best, *others = sorted(errors, key=lambda span: errors[span])
     is_ramp = (
         np.abs(_read_ramp(best[0], best[1], len(values)) - values).max() <= 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from synthloader.errors import NothingToGenerate
 from synthloader.generators.backgrounds import Backgrounds, fit_to, is_blank, warn_of_classes
-from synthloader.sample import Origin, Sample
+from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 from tests.generators.pictures import ListPool, locate, make_classified, make_picture, paint, tight_box
@@ -258,20 +258,12 @@ class TestFitting:
         assert isinstance(label, ClassLabel)
         assert label.class_id == 3
 
-    def test_the_visible_share_and_the_edited_region_follow(self) -> None:
+    def test_the_visible_share_follows(self) -> None:
         source = one_object((10, 100), (0, 0, 100, 10), with_mask=True)
         target: Any = source.target
-        edited = np.zeros((10, 100), bool)
-        edited[:, :50] = True
-        source = source.replace(
-            target=target.replace(attributes={"visible": np.array([0.8], np.float32)}), origin=Origin(edited=edited)
-        )
+        source = source.replace(target=target.replace(attributes={"visible": np.array([0.8], np.float32)}))
         made = fit_to(source, (10, 50), make_rngs())
         assert made.target.attributes["visible"].tolist() == pytest.approx([0.4])  # type: ignore[union-attr]
-        _, _, left = locate(made.image[0, :1])[0]
-        assert made.origin is not None
-        assert made.origin.edited is not None
-        assert np.array_equal(made.origin.edited, edited[:, left : left + 50])
 
     def test_the_source_is_not_modified(self) -> None:
         source = make_picture(1, num_keypoints=2)

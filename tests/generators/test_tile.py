@@ -356,7 +356,7 @@ class TestAim:
         with pytest.raises(ValueError) as unbound:
             Tile(size_hw=20, classes=["date"]).generate(make_picture(0), rng=make_rng(0, "", 0, 0))
         assert str(unbound.value) == (
-            "classes must be bound before generate, got classes='date'. Pass Tile to GeneratedDataset, or call bind first."
+            "classes must be bound before generate, got classes=['date']. Pass the generator to GeneratedDataset, or call bind first."
         )
 
 
