@@ -98,7 +98,7 @@ def clone_seamlessly(items: Sequence[Item], placed: Sequence[Sequence[Placed]]) 
 
 def blend_poisson(items: Sequence[Item], placed: Sequence[Sequence[Placed]]) -> Run:
     """Ours on the same cut-outs and places, pixels only."""
-    from synthloader.generators.blending import blend_into
+    from synthloader.generators.pasting.blending import blend_into
 
     def run(index: int) -> np.ndarray:
         image = items[index].image.copy()

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 
 from synthloader.errors import GenerationError, LabelContractError, NothingToGenerate, note_error
-from synthloader.generators.composition import pass_through
-from synthloader.generators.stages import Stages
+from synthloader.generators.composing.composition import pass_through
+from synthloader.generators.composing.stages import Stages
 from synthloader.protocols import CacheEntry, Demanding, Rejected
 from synthloader.sample import Origin, Sample
 from synthloader.seeds import make_rng

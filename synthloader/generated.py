@@ -16,8 +16,8 @@ from synthloader.candidates import UNCHANGED, CandidateMaker, LazySource, name_o
 from synthloader.checks import check_count, check_int, check_type, reject
 from synthloader.errors import ShortfallError, note_error
 from synthloader.filters.single_polygon import SinglePolygon
-from synthloader.generators.composition import draws_from_pool, find_aim, with_single_polygons
-from synthloader.generators.stages import Stages, check_reach, split_stages
+from synthloader.generators.composing.composition import draws_from_pool, find_aim, with_single_polygons
+from synthloader.generators.composing.stages import Stages, check_reach, split_stages
 from synthloader.keys import StampBook, make_key
 from synthloader.lifting import preserve_random_state
 from synthloader.pool_notes import count_stale, note_pool

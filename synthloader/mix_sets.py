@@ -18,8 +18,8 @@ from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, note_error
 from synthloader.forked_workers import explain_cuda_error, is_forked_worker, make_cuda_error, needs_cuda
 from synthloader.generated import GeneratedDataset, Outcome
-from synthloader.generators.composition import aims_within_source, find_aim, find_budget
-from synthloader.generators.output_size import find_output_size
+from synthloader.generators.composing.composition import aims_within_source, find_aim, find_budget
+from synthloader.generators.composing.output_size import find_output_size
 from synthloader.item_forms import find_difference
 from synthloader.layout import Draw, SetShape
 from synthloader.lifting import find_base, list_bases, preserve_random_state

@@ -35,7 +35,7 @@ from synthloader.cells import Draw
 from synthloader.checks import check_choice, check_count, check_int, check_type, show_value, suggest_name
 from synthloader.errors import RecipeError
 from synthloader.generated import GeneratedDataset
-from synthloader.generators.composition import find_budget
+from synthloader.generators.composing.composition import find_budget
 from synthloader.layout import PlanContext
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Balance, Plan, Schedule

@@ -14,7 +14,7 @@ from synthloader.adapters import CocoDataset
 from synthloader.class_table import ClassTable
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import Chain, ColorTransfer, OneOf, Sometimes
-from synthloader.generators.output_size import find_output_size
+from synthloader.generators.composing.output_size import find_output_size
 from synthloader.generators.tile import Tile
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Add, Balance, Only, Plan, Replace, Schedule

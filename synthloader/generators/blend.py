@@ -10,11 +10,17 @@ import numpy as np
 
 from synthloader.checks import check_fraction, check_range, reject
 from synthloader.errors import LabelContractError, NothingToGenerate
-from synthloader.generators.composition import bind_part, check_part, check_part_source, draws_from_pool, find_aim
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.labelled_pixels import find_labelled_pixels
-from synthloader.generators.same_pixels import are_same_pixels
-from synthloader.generators.same_target import is_same_target
+from synthloader.generators.composing.composition import (
+    bind_part,
+    check_part,
+    check_part_source,
+    draws_from_pool,
+    find_aim,
+)
+from synthloader.generators.composing.same_pixels import are_same_pixels
+from synthloader.generators.composing.same_target import is_same_target
+from synthloader.generators.labelling.contract import check_kept
+from synthloader.generators.labelling.labelled_pixels import find_labelled_pixels
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator, Pool
 from synthloader.sample import Sample

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthloader.checks import reject
-from synthloader.generators.composition import pass_through, walk_parts
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.output_size import find_output_size
-from synthloader.generators.wrapping import WrappingGenerator
+from synthloader.generators.composing.composition import pass_through, walk_parts
+from synthloader.generators.composing.output_size import find_output_size
+from synthloader.generators.composing.wrapping import WrappingGenerator
+from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator
 from synthloader.sample import Sample

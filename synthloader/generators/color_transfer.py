@@ -11,12 +11,12 @@ import numpy as np
 
 from synthloader.checks import check_choice
 from synthloader.errors import NothingToGenerate
-from synthloader.generators import histogram_matching, reinhard
-from synthloader.generators.grey import is_grey
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.reference_pool import ReferencePool
-from synthloader.generators.references import ReferencesLike
-from synthloader.generators.same_pixels import are_same_pixels
+from synthloader.generators.appearance.grey import is_grey
+from synthloader.generators.composing.same_pixels import are_same_pixels
+from synthloader.generators.labelling.contract import check_kept
+from synthloader.generators.referring import histogram_matching, reinhard
+from synthloader.generators.referring.pool import ReferencePool
+from synthloader.generators.referring.references import ReferencesLike
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Pool
 from synthloader.sample import Sample

@@ -13,19 +13,19 @@ import numpy as np
 from synthloader.checks import check_choice, check_count, check_fraction, check_range, check_type, reject
 from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, NothingToGenerate
-from synthloader.generators.backgrounds import Backgrounds, BackgroundsLike, warn_of_classes
-from synthloader.generators.bank_donors import BankDonors
-from synthloader.generators.blending import BLENDS
-from synthloader.generators.canvas import Canvas
-from synthloader.generators.class_choice import ClassChoice
-from synthloader.generators.cut_out import CutOut
-from synthloader.generators.cutout_bank import CutoutBank, CutoutsLike
-from synthloader.generators.donors import Donors
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.paste_ground import lay_ground
-from synthloader.generators.pasted_labels import label_instances, label_pixels
-from synthloader.generators.placement import PLACEMENTS, MeasuredPlaces, Place, draw_corner, measure_places
-from synthloader.generators.warping import bend, rotate
+from synthloader.generators.labelling.class_choice import ClassChoice
+from synthloader.generators.labelling.contract import check_kept
+from synthloader.generators.pasting.backgrounds import Backgrounds, BackgroundsLike, warn_of_classes
+from synthloader.generators.pasting.bank_donors import BankDonors
+from synthloader.generators.pasting.blending import BLENDS
+from synthloader.generators.pasting.canvas import Canvas
+from synthloader.generators.pasting.cut_out import CutOut
+from synthloader.generators.pasting.cutout_bank import CutoutBank, CutoutsLike
+from synthloader.generators.pasting.donors import Donors
+from synthloader.generators.pasting.ground import lay_ground
+from synthloader.generators.pasting.labels import label_instances, label_pixels
+from synthloader.generators.pasting.placement import PLACEMENTS, MeasuredPlaces, Place, draw_corner, measure_places
+from synthloader.generators.pasting.warping import bend, rotate
 from synthloader.keys import make_fingerprint
 from synthloader.polygons import is_one_polygon
 from synthloader.protocols import Pool

@@ -9,14 +9,6 @@ import cv2
 import numpy as np
 
 from synthloader.checks import check_choice, check_fraction, check_range, check_type, reject
-from synthloader.conditions.appearance import (
-    check_strength_range,
-    edit_image,
-    find_white,
-    is_grey,
-    sample_pixels,
-    split_rows,
-)
 from synthloader.conditions.depth import (
     DEPTH_KINDS,
     GroundPlane,
@@ -25,7 +17,15 @@ from synthloader.conditions.depth import (
     convert_depth,
 )
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.label_contract import check_kept
+from synthloader.generators.appearance.edit import (
+    check_strength_range,
+    edit_image,
+    find_white,
+    is_grey,
+    sample_pixels,
+    split_rows,
+)
+from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target

@@ -10,12 +10,12 @@ import numpy as np
 
 from synthloader.checks import check_range
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.grey import is_grey
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.low_frequencies import add_low_frequencies, read_low_frequencies
-from synthloader.generators.reference_pool import ReferencePool
-from synthloader.generators.references import ReferencesLike
-from synthloader.generators.same_pixels import are_same_pixels
+from synthloader.generators.appearance.grey import is_grey
+from synthloader.generators.composing.same_pixels import are_same_pixels
+from synthloader.generators.labelling.contract import check_kept
+from synthloader.generators.referring.low_frequencies import add_low_frequencies, read_low_frequencies
+from synthloader.generators.referring.pool import ReferencePool
+from synthloader.generators.referring.references import ReferencesLike
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Pool
 from synthloader.sample import Sample

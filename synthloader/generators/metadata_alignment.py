@@ -17,10 +17,10 @@ from synthloader.attributes.report import AlignmentReport
 from synthloader.attributes.search import Configurable, Options
 from synthloader.checks import check_choice, check_count, check_fraction, check_type, reject
 from synthloader.errors import note_error
-from synthloader.generators.composition import bind_part, check_part_source, find_aim, with_single_polygons
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.output_size import find_common_size
-from synthloader.generators.wrapping import WrappingGenerator
+from synthloader.generators.composing.composition import bind_part, check_part_source, find_aim, with_single_polygons
+from synthloader.generators.composing.output_size import find_common_size
+from synthloader.generators.composing.wrapping import WrappingGenerator
+from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import hash_content, make_fingerprint
 from synthloader.protocols import Generator, Pool, Resizing
 from synthloader.sample import Sample

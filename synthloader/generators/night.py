@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from synthloader.checks import check_fraction, check_range
-from synthloader.conditions.appearance import check_strength_range, edit_image, is_grey, split_rows
 from synthloader.conditions.depth import check_positive_range
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.label_contract import check_kept
+from synthloader.generators.appearance.edit import check_strength_range, edit_image, is_grey, split_rows
+from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target

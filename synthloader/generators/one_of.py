@@ -10,7 +10,7 @@ import numpy as np
 
 from synthloader.checks import check_number, reject
 from synthloader.generators.cached import refuse_marks
-from synthloader.generators.composition import (
+from synthloader.generators.composing.composition import (
     aims_within_source,
     bind_part,
     check_part_source,
@@ -23,8 +23,8 @@ from synthloader.generators.composition import (
     refuse_unchanged,
     with_single_polygons,
 )
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.output_size import find_common_size
+from synthloader.generators.composing.output_size import find_common_size
+from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator, Pool
 from synthloader.sample import Sample

@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 
 from synthloader.checks import check_range
-from synthloader.conditions.appearance import check_strength_range, edit_image, find_white, sample_pixels
 from synthloader.conditions.depth import GroundPlane, check_positive_range
-from synthloader.conditions.precipitation import blend_light, draw_strokes, fit_drawing
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.label_contract import check_kept
+from synthloader.generators.appearance.edit import check_strength_range, edit_image, find_white, sample_pixels
+from synthloader.generators.appearance.precipitation import blend_light, draw_strokes, fit_drawing
+from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target

@@ -6,10 +6,10 @@ import numpy as np
 
 from synthloader.checks import check_fraction, reject
 from synthloader.generators.cached import refuse_marks
-from synthloader.generators.composition import pass_through
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.output_size import find_output_size
-from synthloader.generators.wrapping import WrappingGenerator
+from synthloader.generators.composing.composition import pass_through
+from synthloader.generators.composing.output_size import find_output_size
+from synthloader.generators.composing.wrapping import WrappingGenerator
+from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator
 from synthloader.sample import Sample

@@ -18,9 +18,9 @@ from synthloader.checks import (
     reject,
 )
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.class_choice import ClassChoice
-from synthloader.generators.label_contract import check_kept
-from synthloader.generators.tile_objects import (
+from synthloader.generators.labelling.class_choice import ClassChoice
+from synthloader.generators.labelling.contract import check_kept
+from synthloader.generators.tiling.objects import (
     InstanceObjects,
     NoObjects,
     RegionObjects,

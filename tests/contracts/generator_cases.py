@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 
 from synthloader.generators.blend import Blend
-from synthloader.generators.blending import MARGINS
 from synthloader.generators.cached import Cached
 from synthloader.generators.chain import Chain
 from synthloader.generators.color_transfer import ColorTransfer
@@ -24,6 +23,7 @@ from synthloader.generators.fourier_domain_adaptation import FourierDomainAdapta
 from synthloader.generators.metadata_alignment import MetadataAlignment
 from synthloader.generators.night import Night
 from synthloader.generators.one_of import OneOf
+from synthloader.generators.pasting.blending import MARGINS
 from synthloader.generators.rain import Rain
 from synthloader.generators.snow import Snow
 from synthloader.generators.sometimes import Sometimes

@@ -12,15 +12,15 @@ from synthloader.cache import LMDBCache, MemoryCache
 from synthloader.errors import NothingToGenerate
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import Cached, Chain, ColorTransfer, CopyPaste, OneOf, Sometimes
-from synthloader.generators.stages import split_stages
+from synthloader.generators.composing.stages import split_stages
 from synthloader.mixed import MixedDataset
 from synthloader.precompute import precompute
 from synthloader.protocols import Verdict
 from synthloader.reports import list_candidates
 from synthloader.sample import Sample
 from tests.contracts.generator_contract import Case, check_generator, check_sample
+from tests.generators.composing.test_composition import Stamp
 from tests.generators.pictures import ListPool, make_picture
-from tests.generators.test_composition import Stamp
 from tests.scenes import RejectBy, ScenesDataset, Shade, describe
 
 

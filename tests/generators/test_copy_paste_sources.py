@@ -13,7 +13,7 @@ import pytest
 
 from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generators import CopyPaste
-from synthloader.generators.blending import MARGINS
+from synthloader.generators.pasting.blending import MARGINS
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, Instances, SemanticMask

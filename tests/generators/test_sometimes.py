@@ -10,14 +10,14 @@ import pytest
 from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import Chain, CopyPaste, OneOf, Sometimes
-from synthloader.generators.output_size import find_output_size
+from synthloader.generators.composing.output_size import find_output_size
 from synthloader.protocols import Rejected
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, Instances
 from tests.contracts.generator_contract import Case, check_generator, check_sample
+from tests.generators.composing.test_composition import Nothing, Stamp
 from tests.generators.pictures import ListPool, make_classified, make_picture
-from tests.generators.test_composition import Nothing, Stamp
 from tests.scenes import ScenesDataset, Shade
 
 
@@ -164,7 +164,7 @@ def test_the_fingerprint_says_how_often_and_what() -> None:
             lambda: Sometimes(Stamp),
             TypeError,
             "generator must have generate, keeps and fingerprint, got "
-            "generator=<class 'tests.generators.test_composition.Stamp'>.",
+            "generator=<class 'tests.generators.composing.test_composition.Stamp'>.",
         ),
         (
             lambda: Sometimes(Stamp(1), probability=0),

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from synthloader.errors import LabelContractError, NothingToGenerate
-from synthloader.generators.output_size import find_output_size
+from synthloader.generators.composing.output_size import find_output_size
 from synthloader.generators.tile import Tile
-from synthloader.generators.window import cut_window
+from synthloader.generators.tiling.window import cut_window
 from synthloader.protocols import Aimable, Generator, Resizing
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng

@@ -1,0 +1,1 @@
+"""What generators that change the appearance alone have in common."""

@@ -1,0 +1,1 @@
+"""What generators made of generators have in common."""

@@ -1,0 +1,1 @@
+"""What pasting consists of: cut-outs, what they are pasted onto, where and how, and the labels."""

@@ -1,0 +1,1 @@
+"""Reference pictures: where they come from, and what is measured of them."""
