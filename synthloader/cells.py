@@ -40,9 +40,13 @@ def _know_no_donors(class_id: int, /) -> None:
     """The same of donors."""
 
 
-def _agree() -> bool:
+def _agree(class_id: int = 0, /) -> bool:
     """There is nothing to be said against it."""
     return True
+
+
+def _allow(class_id: int, /) -> None:
+    """The same of a class."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class SetShape:
         own: Whether source i is the real item i.
         aimable: Whether its generator can be told which class is wanted.
         confirm_aim: Says whether that goes for these sources too; asked by plans that want a class.
+        check_aim: Raises `ValueError` where its generator refuses a class.
+        has_donors: Says whether there are donors of a class; it takes less than finding all.
         find_groups: Gives (S,) ints, sources of one size and class having one number; None where nothing is known.
         find_classes: Gives the classes of its sources.
         find_donors: Gives the donors of a class; None where the generator cannot be told which to use.
@@ -70,6 +76,8 @@ class SetShape:
     find_classes: Callable[[], ClassTable | None] = know_nothing
     find_donors: Callable[[int], DonorList | None] = _know_no_donors
     confirm_aim: Callable[[], bool] = _agree
+    check_aim: Callable[[int], None] = _allow
+    has_donors: Callable[[int], bool] = _agree
 
     @property
     def can_aim(self) -> bool:
@@ -92,6 +100,7 @@ class Cell:
         first_lap: (S,) versions of each source that are other cells'.
         key: Hash that tells this cell's permutations from others'.
         rations: The turns at donors of each class; None where any donor may be used.
+        barren: Classes of which there are no donors: nothing can be made for them.
         num_rounds: After so many epochs all comes round again, donors and versions; None where nothing does.
     """
 
@@ -106,6 +115,7 @@ class Cell:
     first_lap: np.ndarray | None = None
     rations: Mapping[int, Ration] | None = None
     num_rounds: int | None = None
+    barren: frozenset[int] = frozenset()
     _class_ids: list[int | None] = field(init=False, default_factory=lambda: [None])
     _class_ends: list[int] = field(init=False, default_factory=list)
     _lap_ends: list[int] | None = field(init=False, default=None)
@@ -172,8 +182,12 @@ class Cell:
 
     def count_usable(self, class_id: int | None, run: range) -> int:
         """How many positions of a run, the first ones, have a version and donors of their own."""
-        room = max(0, min(run.stop, self.room) - run.start)
+        room = 0 if class_id in self.barren else self.count_versions(run)
         return room if self.rations is None or class_id is None else min(room, self.rations[class_id].count)
+
+    def count_versions(self, run: range) -> int:
+        """How many positions of a run, the first ones, have a version of their own."""
+        return max(0, min(run.stop, self.room) - run.start)
 
     def list_donors(self, epoch: int, position: int) -> tuple[int, ...] | None:
         """The donors that a position may use; None for any, and where it has none."""
@@ -197,7 +211,8 @@ class Cell:
         row = get_permutation(size, hash_numbers(self.key, start, lap))(place)
         source = row if self.sources is None else int(self.sources[row])
         donors = self.list_donors(epoch, position)
-        if position >= self.room or (self.rations is not None and donors is None):
+        is_barren = target_class in self.barren or (self.rations is not None and donors is None)
+        if position >= self.room or is_barren:
             return Draw(self.set_index, source, None, target_class)
         if self.first_lap is not None:
             lap += int(self.first_lap[row])

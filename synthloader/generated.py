@@ -16,6 +16,7 @@ from synthloader.candidates import UNCHANGED, CandidateMaker, LazySource, name_o
 from synthloader.checks import check_count, check_int, check_type, reject
 from synthloader.errors import ShortfallError, note_error
 from synthloader.filters.single_polygon import SinglePolygon
+from synthloader.generators.chain import Chain
 from synthloader.generators.composing.composition import draws_from_pool, find_aim, with_single_polygons
 from synthloader.generators.composing.stages import Stages, check_reach, split_stages
 from synthloader.keys import StampBook, make_key
@@ -108,7 +109,7 @@ class GeneratedDataset(Dataset[Any]):
     def __init__(
         self,
         real: Any,
-        generator: Generator,
+        generator: Generator | Sequence[Generator],
         adapter: AnyAdapter | None = None,
         filters: Sequence[Filter] = (),
         cache: Cache | None = None,
@@ -128,6 +129,8 @@ class GeneratedDataset(Dataset[Any]):
                 "Pass the wrapped dataset itself.",
                 error=TypeError,
             )
+        if isinstance(generator, list | tuple):
+            generator = generator[0] if len(generator) == 1 else Chain(generator)
         _check_protocol("generator", generator, Generator, "generate, keeps and fingerprint")
         if hasattr(filters, "judge"):
             reject("filters", "be a list of filters", filters, "Write filters=[MinBox()].", error=TypeError)

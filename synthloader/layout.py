@@ -11,7 +11,8 @@ Replace, Only    index   0 .. n-1, those that the epoch's permutation sends belo
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -38,7 +39,16 @@ __all__ = [
 class Shortfall(NamedTuple):
     """A set that cannot give as many different samples as the plan asks for in an epoch.
 
-    `num_donors` and `cap` are those of the class where it is donors that are too few, and not versions.
+    Attributes:
+        name: The set.
+        asked: Positions of the plan, in an epoch.
+        available: Those for which there is a sample of their own.
+        target_class: Their class, where the plan has one.
+        num_donors: Donors of the class, where it is these that are too few.
+        num_sources: Source images, where it is the cap on these that leaves too few.
+        cap: Most uses of each.
+        num_variants: Versions of each source; None for as many as asked.
+        class_name: What the class is called.
     """
 
     name: str
@@ -46,21 +56,42 @@ class Shortfall(NamedTuple):
     available: int
     target_class: int | None
     num_donors: int | None = None
+    num_sources: int | None = None
     cap: int | None = None
+    num_variants: int | None = None
+    class_name: str | None = None
 
     def describe(self) -> str:
         """What is short, and what to do."""
-        target = "" if self.target_class is None else f" of class {self.target_class}"
+        known = self.target_class if self.class_name is None else repr(self.class_name)
+        target = "" if self.target_class is None else f" of class {known}"
         asked = f"samples{target} of set {self.name!r} in an epoch"
+        if self.num_donors == 0:
+            return (
+                f"The plan asks for {self.asked} {asked}, and its generator has no donors of this class that can be "
+                f"used. Give it some (cutouts= or pool=), or leave the class out with classes= of the plan."
+            )
         if self.num_donors is not None:
             return (
-                f"The plan asks for {self.asked} {asked}, and {self.num_donors} donors, each used at most {self.cap} "
-                f"times, are enough for {self.available}. Raise cap=, give the generator more donors, or lower to=."
+                f"The plan asks for {self.asked} {asked}, and {self._count_uses(self.num_donors, 'donor')}. "
+                f"Raise cap=, give the generator more donors (cutouts= or pool=), or lower to=."
             )
+        if self.num_sources is not None:
+            both = "cap= and variants=" if self.cap == self.num_variants else "cap="
+            return (
+                f"The plan asks for {self.asked} {asked}, and {self._count_uses(self.num_sources, 'source image')}. "
+                f"Raise {both}, add source images, or lower to=."
+            )
+        goal = "the ratio" if self.target_class is None else "to="
         return (
             f"The plan asks for {self.asked} different {asked}, and its variants x sources give {self.available}. "
-            f"Raise variants=, or lower the ratio."
+            f"Raise variants=, or lower {goal}."
         )
+
+    def _count_uses(self, number: int, what: str) -> str:
+        uses = "once" if self.cap == 1 else f"{self.cap} times"
+        who, verb = (f"{number} {what}s, each", "are") if number > 1 else (f"one {what},", "is")
+        return f"{who} used at most {uses} (cap), {verb} enough for {self.available}"
 
 
 @dataclass(frozen=True)
@@ -128,9 +159,25 @@ class Layout(Protocol):
 
 
 class AppendLayout:
-    """The real items, then the generated positions of all cells."""
+    """The real items, then the generated positions of all cells.
 
-    def __init__(self, num_real: int, cells: Sequence[Cell], *, names: Sequence[str]) -> None:
+    Args:
+        num_real: Number of real items.
+        cells: Those of all sets.
+        names: The sets' names.
+        cap: Most uses of a source, where the plan has such a bound.
+        class_names: What classes are called, for messages.
+    """
+
+    def __init__(
+        self,
+        num_real: int,
+        cells: Sequence[Cell],
+        *,
+        names: Sequence[str],
+        cap: int | None = None,
+        class_names: Mapping[int, str] | None = None,
+    ) -> None:
         self.cells = [cell for cell in cells if cell.count]
         self._ends = np.cumsum([cell.count for cell in self.cells]).tolist()
         self._num_real = num_real
@@ -138,7 +185,7 @@ class AppendLayout:
         self._by_set = [sum(cell.count for cell in self.cells if cell.set_index == at) for at in range(len(names))]
         self.length = num_real + self._num_generated
         self.num_laps = max((cell.num_laps for cell in self.cells), default=1)
-        self.shortfalls = self._find_shortfalls(names)
+        self.shortfalls = self._find_shortfalls(names, cap, class_names or {})
 
     def count_generated(self, epoch: int, /) -> int:
         """How many indices of the epoch are generated."""
@@ -193,19 +240,33 @@ class AppendLayout:
         """The real item served where nothing could be generated and the set's source is none."""
         return (index - self._num_real) % self._num_real if index >= self._num_real else index
 
-    def _find_shortfalls(self, names: Sequence[str]) -> list[Shortfall]:
+    def _find_shortfalls(
+        self, names: Sequence[str], cap: int | None, class_names: Mapping[int, str]
+    ) -> list[Shortfall]:
         found: dict[tuple[int, int | None], Shortfall] = {}
+        num_sources: Counter[tuple[int, int | None]] = Counter()
         for cell in self.cells:
             for class_id, run in cell.list_runs():
                 place = cell.set_index, class_id
-                so_far = found.get(place, Shortfall(names[cell.set_index], 0, 0, class_id))
-                usable = cell.count_usable(class_id, run)
-                short = so_far._replace(asked=so_far.asked + len(run), available=so_far.available + usable)
-                if cell.rations is not None and class_id is not None and usable < min(run.stop, cell.room) - run.start:
-                    budget = cell.rations[class_id].budget
-                    short = short._replace(num_donors=budget.num_donors, cap=budget.cap)
+                new = Shortfall(names[cell.set_index], 0, 0, class_id)
+                if class_id is not None:
+                    new = new._replace(num_variants=cell.num_variants, class_name=class_names.get(class_id))
+                so_far, usable = found.get(place, new), cell.count_usable(class_id, run)
+                short = so_far._replace(asked=so_far.asked + len(run), available=so_far.available + usable, cap=cap)
+                num_sources[place] += cell.num_sources
+                if class_id in cell.barren:
+                    short = short._replace(num_donors=0)
+                elif cell.rations is not None and class_id is not None and usable < cell.count_versions(run):
+                    short = short._replace(num_donors=cell.rations[class_id].budget.num_donors)
                 found[place] = short
-        return [short for short in found.values() if short.available < short.asked]
+        return [
+            # With fewer versions of a source than uses allowed, it is the versions that end.
+            short._replace(num_sources=num_sources[place])
+            if short.num_donors is None and cap is not None and cap <= (short.num_variants or cap)
+            else short
+            for place, short in found.items()
+            if short.available < short.asked
+        ]
 
     def _locate(self, position: int) -> tuple[Cell, int]:
         at = bisect_right(self._ends, position)

@@ -78,6 +78,8 @@ class GeneratedSet:
             own=self.own,
             aimable=find_aim(generator) is not None and not aims_within_source(generator),
             confirm_aim=self.confirm_aim,
+            check_aim=self.check_aim,
+            has_donors=self.has_donors,
             find_groups=self.find_groups,
             find_classes=source.find_classes,
             find_donors=self.find_donors,
@@ -87,12 +89,42 @@ class GeneratedSet:
         """Whether these sources leave it open which class is added."""
         return self.dataset.can_aim
 
+    def check_aim(self, class_id: int, /) -> None:
+        """Let the generator refuse a class now, and not in a worker.
+
+        Raises:
+            ValueError: It cannot be aimed at this class.
+        """
+        aim = find_aim(self.dataset.generator) if self.dataset.can_aim else None
+        if aim is None:
+            return
+        try:
+            aim(class_id)
+        except ValueError as error:
+            names = {at: repr(name) for name, at in (self.real.classes or {}).items()}
+            raise ValueError(
+                f"The plan raises class {names.get(class_id, class_id)}, which the generator of set {self.name!r} "
+                f"refuses: {error} Or choose the classes that the plan raises, with its own classes=."
+            ) from error
+
+    def has_donors(self, class_id: int, /) -> bool:
+        """Whether there are donors of a class, as far as the generator can say that."""
+        generator = find_budget(self.dataset.generator)
+        if generator is None:
+            return True
+        with preserve_random_state():
+            try:
+                return bool(generator.list_donors(class_id))
+            except ValueError:  # parts with donors of their own: what only a cap forbids
+                return True
+
     def find_donors(self, class_id: int, /) -> DonorList | None:
         """The donors of a class, by their names; None where the generator cannot be told which to use."""
         generator = find_budget(self.dataset.generator)
         if generator is None:
             return None
-        return DonorList(tuple(generator.list_donors(class_id)), generator.max_donors)
+        with preserve_random_state():
+            return DonorList(tuple(generator.list_donors(class_id)), generator.max_donors)
 
     @cached_property
     def sizes_hw(self) -> np.ndarray | None:

@@ -34,7 +34,7 @@ from synthloader.layout import (
     SetShape,
     make_cells,
 )
-from synthloader.rationing import ration_donors
+from synthloader.rationing import mark_barren, ration_donors
 
 __all__ = ["Add", "Balance", "Only", "Plan", "Replace", "Schedule"]
 
@@ -212,11 +212,17 @@ class Balance:
             shares = {class_id: share for class_id, share in shares.items() if share}
             if shares:
                 _check_sources(shape)
+                for class_id in shares:
+                    shape.check_aim(class_id)
                 make = self._make_aimed_cells if shape.can_aim else self._make_holders_cells
                 cells += make(shape, shares, set_index=at, seed=context.seed)
-        if self.cap is not None:
-            cells = ration_donors(cells, context, self.cap)
-        return AppendLayout(context.num_real, cells, names=[shape.name for shape in context.sets])
+        return AppendLayout(
+            context.num_real,
+            mark_barren(cells, context) if self.cap is None else ration_donors(cells, context, self.cap),
+            names=[shape.name for shape in context.sets],
+            cap=self.cap,
+            class_names={class_id: name for name, class_id in (context.class_to_idx or {}).items()},
+        )
 
     def _make_aimed_cells(self, shape: SetShape, shares: dict[int, int], *, set_index: int, seed: int) -> list[Cell]:
         """Any source serves any class: the classes take turns over all of them."""

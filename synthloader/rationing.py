@@ -1,4 +1,7 @@
-"""`ration_donors`: a plan with a cap tells every position which donors it may use, so that none is used oftener."""
+"""`ration_donors`: a plan with a cap tells every position which donors it may use, so that none is used oftener.
+
+`mark_barren`: without a cap, a plan looks only for classes of which there are no donors at all.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from synthloader.checks import reject
 from synthloader.layout import PlanContext
 from synthloader.seeds import hash_numbers
 
-__all__ = ["ration_donors"]
+__all__ = ["mark_barren", "ration_donors"]
 
 
 def ration_donors(cells: Sequence[Cell], context: PlanContext, cap: int, /) -> list[Cell]:
@@ -56,6 +59,27 @@ def ration_donors(cells: Sequence[Cell], context: PlanContext, cap: int, /) -> l
         replace(cell, rations=rations[at], num_rounds=num_rounds) if at in rations else cell
         for at, cell in enumerate(cells)
     ]
+
+
+def mark_barren(cells: Sequence[Cell], context: PlanContext, /) -> list[Cell]:
+    """The same cells, with the classes marked of which a set that pastes has no donors.
+
+    Args:
+        cells: Those of all sets.
+        context: What the plan is bound to.
+    """
+    known: dict[tuple[int, int], bool] = {}
+    marked = []
+    for cell in cells:
+        shape = context.sets[cell.set_index]
+        classes = (cell.classes or ()) if shape.can_aim else ()
+        for class_id in classes:
+            place = cell.set_index, class_id
+            if place not in known:
+                known[place] = shape.has_donors(class_id)
+        barren = frozenset(class_id for class_id in classes if not known[cell.set_index, class_id])
+        marked.append(replace(cell, barren=barren) if barren else cell)
+    return marked
 
 
 def _group(class_id: int, lists: Mapping[int, DonorList], context: PlanContext) -> list[list[int]]:

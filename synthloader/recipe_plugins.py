@@ -105,11 +105,8 @@ def read_options(
 
 
 def resolve_path(place: Place) -> Any:
-    """A path, or a list of paths, relative to the recipe's folder; anything else as it is."""
-    value = place.value
-    if isinstance(value, list):
-        return [_resolve(place, part) for part in value]
-    return _resolve(place, value)
+    """A path, or a list or a mapping of paths, relative to the recipe's folder; anything else as it is."""
+    return _resolve_all(place, place.value)
 
 
 def build(place: Place, make: Callable[[], Any], *, options: Mapping[str, Place] | None = None) -> Any:
@@ -170,6 +167,14 @@ def _read_option(name: str, option: Place) -> Any:
     if name == NESTED:
         return read_generator(option)
     return resolve_path(option) if name in PATH_OPTIONS else option.value
+
+
+def _resolve_all(place: Place, value: Any) -> Any:
+    if isinstance(value, list):
+        return [_resolve_all(place, part) for part in value]
+    if isinstance(value, dict):
+        return {name: _resolve_all(place, part) for name, part in value.items()}
+    return _resolve(place, value)
 
 
 def _resolve(place: Place, value: Any) -> Any:

@@ -393,8 +393,14 @@ class Source(Sequence[Sample]):
         with preserve_random_state():
             items = [self.read(place) for place in self.probes]
             complete = getattr(self._given, "complete", None)
-            self._adapter = complete(items) if complete is not None else find_adapter(self.dataset, items)
+            self._adapter = complete(items) if complete is not None else self._find_adapter(items)
         self._like, self._has_like = items[0], True
+
+    def _find_adapter(self, items: Sequence[Any]) -> AnyAdapter:
+        """The adapter that knows the items, as the dataset wants it: one may know more of its items than they show."""
+        found = find_adapter(self.dataset, items)
+        refine = getattr(find_base(self.dataset, 0)[0], "refine_adapter", None)
+        return refine(found) if callable(refine) else found
 
     def _describe(self, index: int) -> str:
         facts = self.facts(index)

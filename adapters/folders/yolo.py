@@ -29,8 +29,10 @@ from synthloader.adapters.folders.yolo_labels import (
     read_label_file,
     to_pixels,
 )
+from synthloader.adapters.folders.yolo_rotated import RotatedBoxAdapter
 from synthloader.checks import check_choice, check_int, reject
 from synthloader.keys import hash_content
+from synthloader.protocols import AnyAdapter
 from synthloader.registry import register_plugin
 from synthloader.sources import ItemFacts
 
@@ -205,6 +207,10 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
             known = record.size_hw or read_image_size(record.image_file, apply_orientation=True)
             self._sizes[place] = known
         return self._sizes[place]
+
+    def refine_adapter(self, adapter: AnyAdapter, /) -> AnyAdapter:
+        """The adapter of its items: for `obb`, one that draws corners around what is visible."""
+        return RotatedBoxAdapter(adapter) if self.task == "obb" else adapter
 
     def read_facts(self, index: int, /) -> ItemFacts:
         """What is known of an item without decoding its image."""

@@ -27,6 +27,7 @@ __all__ = [
     "enclose",
     "find_corners",
     "find_quadrilateral",
+    "find_quadrilaterals",
     "make_record",
     "read_label_file",
     "to_pixels",
@@ -83,7 +84,7 @@ def make_record(
         if masks is None and len(instances):
             reject("masks", f"be there for the polygons of task {task!r}", None, "Use a generator that makes masks.")
         shapes = [] if masks is None else list(masks)
-        outlines = _find_quadrilaterals(instances, shapes) if task == "obb" else [trace_outline(m) for m in shapes]
+        outlines = find_quadrilaterals(instances, shapes) if task == "obb" else [trace_outline(m) for m in shapes]
         boxes = np.array([enclose(outline / scale) for outline in outlines]).reshape(-1, 4)
         segments = [(outline / scale).astype(np.float32) for outline in outlines]
     if task == "pose":
@@ -97,7 +98,7 @@ def make_record(
     )
 
 
-def _find_quadrilaterals(instances: Instances, masks: list[np.ndarray]) -> list[np.ndarray]:
+def find_quadrilaterals(instances: Instances, masks: list[np.ndarray]) -> list[np.ndarray]:
     """The corners (4, 2) of each rotated box, in pixels."""
     points = instances.keypoints
     known = points[..., :2] if points is not None and points.shape[1] == 4 else None

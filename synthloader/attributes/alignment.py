@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -12,7 +14,8 @@ import numpy as np
 from synthloader.attributes.distance import bhattacharyya_distance
 from synthloader.attributes.measure import ATTRIBUTES, scale_values
 from synthloader.attributes.mixture import GaussianMixture1D, fit_mixture
-from synthloader.attributes.reference import Reference, SampleSequence
+from synthloader.attributes.reference import Reference
+from synthloader.attributes.remembering import RememberingPool
 from synthloader.attributes.report import AlignmentReport, AlignmentRow
 from synthloader.attributes.search import Configurable, Options, Probes, find_matches, weigh_jointly
 from synthloader.errors import NothingToGenerate
@@ -20,6 +23,8 @@ from synthloader.protocols import Generator
 from synthloader.sample import Sample
 
 __all__ = ["Alignment", "AlignmentDraws", "Configuration", "configure"]
+
+_LOGGER = logging.getLogger("synthloader.attributes")
 
 _LEAST_WEIGHT = 1e-6
 """Combinations of components that the reference does not have in a million objects are not made."""
@@ -43,7 +48,7 @@ class Alignment:
     """Looks for the configurations of one bound generator, once, for all copies that share it.
 
     Args:
-        generator: Bound, and not aimed at a class.
+        generator: Bound to `sources`, and not aimed at a class.
         sources: On which configurations are tried.
         reference: What they are to come near to.
         grids: For each attribute that is aligned, the configurations to try; no option stands in two grids.
@@ -53,7 +58,7 @@ class Alignment:
     """
 
     generator: Generator
-    sources: SampleSequence
+    sources: RememberingPool
     reference: Reference
     grids: Mapping[str, Sequence[Options]]
     num_probes: int
@@ -72,10 +77,20 @@ class Alignment:
                 remembered too: it takes as long to find out.
         """
         if self._found is None and not self._failure:
+            _LOGGER.info(
+                "searching options of %s to align %s: %d configurations on up to %d pictures",
+                type(self.generator).__name__,
+                ", ".join(self.grids),
+                sum(map(len, self.grids.values())),
+                self.num_probes,
+            )
+            started = time.monotonic()
             try:
-                self._found = self._search()
+                with self.sources.remember():
+                    self._found = self._search()
             except NothingToGenerate as nothing:
                 self._failure = nothing.reason
+            _LOGGER.info("searched for %.1f s", time.monotonic() - started)
         if self._found is None:
             raise NothingToGenerate(self._failure)
         return self._found
@@ -84,7 +99,8 @@ class Alignment:
         """Distances before and after; `find` comes first, and raises as it does."""
         if self._report is None:
             self.find()
-            self._report = AlignmentReport(tuple(self._compare()))
+            with self.sources.remember():
+                self._report = AlignmentReport(tuple(self._compare()))
         return self._report
 
     def _search(self) -> list[Configuration]:

@@ -20,6 +20,7 @@ from synthloader.generators.composing.composition import (
     find_budget,
     find_kept,
     pass_through,
+    pastes_donors,
     refuse_unchanged,
     with_single_polygons,
 )
@@ -123,7 +124,7 @@ class Chain:
         return self._replace_aimable(lambda part: part.aim(class_id))
 
     def _list_donors(self, class_id: int, /) -> Sequence[str]:
-        if sum(find_aim(part) is not None for part in self.generators) > 1:
+        if sum(pastes_donors(part) for part in self.generators) > 1:
             reject(
                 "generators",
                 "hold one generator that pastes where a plan has a cap",

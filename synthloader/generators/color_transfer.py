@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from synthloader.checks import check_choice
 from synthloader.errors import NothingToGenerate
 from synthloader.generators.appearance.grey import is_grey
+from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.composing.same_pixels import are_same_pixels
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.generators.referring import histogram_matching, reinhard
@@ -76,6 +77,7 @@ class ColorTransfer:
         self, *, references: ReferencesLike | None = None, method: Literal["reinhard", "histogram"] = "reinhard"
     ) -> None:
         self.method = check_choice("method", method, _METHODS)
+        self.references = references
         self._references = ReferencePool("ColorTransfer", references, _METHODS[self.method].measure_reference)
 
     @property
@@ -93,6 +95,17 @@ class ColorTransfer:
         bound = copy.copy(self)
         bound._references = self._references.bind(pool)
         return bound
+
+    def replace(self, **options: Any) -> ColorTransfer:
+        """A copy with other options, bound to the same pool where this one is.
+
+        Args:
+            **options: Options of the constructor.
+        """
+        made = replace_options(self, options)
+        if made.references is self.references:  # What was read once is not read again.
+            made._references = self._references.measure_by(_METHODS[made.method].measure_reference)
+        return made
 
     def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Transfer the colours of one reference.

@@ -15,7 +15,12 @@ from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generators.labelling.class_choice import ClassChoice
 from synthloader.generators.labelling.contract import check_kept
-from synthloader.generators.pasting.backgrounds import Backgrounds, BackgroundsLike, warn_of_classes
+from synthloader.generators.pasting.backgrounds import (
+    Backgrounds,
+    BackgroundsLike,
+    warn_of_classes,
+    warn_of_own_images,
+)
 from synthloader.generators.pasting.bank_donors import BankDonors
 from synthloader.generators.pasting.blending import BLENDS
 from synthloader.generators.pasting.canvas import Canvas
@@ -39,6 +44,12 @@ DONOR_SCALES = (0.8, 1.25)
 
 CUTOUT_SCALES = (0.1, 0.4)
 """`scale_range` of cut-outs: their longer side as a share of the image's shorter side."""
+
+CLASS_SCALES = (0.4, 0.9)
+"""The same in classification: what the image is named after should be seen at once."""
+
+CLASS_MIN_VISIBLE = 0.6
+"""Least `min_visible` in classification."""
 
 FACTORS = (0.01, 10.0)
 """Least and largest factor by which an object is ever scaled."""
@@ -80,8 +91,8 @@ class CopyPaste:
     Args:
         num_range: Least and largest number of objects, drawn uniformly; at least 1.
         scale_range: Donors of the pool: least and largest factor, 0.01 to 10, (0.8, 1.25) where not given. Cut-outs:
-            longer side as a share of the image's shorter side, (0.1, 0.4) where not given. The logarithm is drawn
-            uniformly.
+            longer side as a share of the image's shorter side, (0.1, 0.4) where not given, in classification (0.4,
+            0.9). The logarithm is drawn uniformly.
         rotation_range: Least and largest angle in degrees, counter-clockwise. Small, so that what stands upright does.
         flip: Whether half of the objects are mirrored.
         placement: `"free"`: the centre is uniform over the image. `"non_overlapping"`: likewise, but no object is
@@ -90,7 +101,8 @@ class CopyPaste:
             scene, smaller where it is farther away.
         blend: `"hard"`, `"gaussian"` (feathered inwards), `"poisson"` (the object takes on the light of the place) or
             `"multiband"`; only the last changes pixels outside of the mask, in a margin that `Origin.edited` includes.
-        min_visible: Smallest share of an object's own pixels that may stay visible, 0..1.
+        min_visible: Smallest share of an object's own pixels that may stay visible, 0..1; in classification at least
+            0.6 of what is pasted.
         classes: Paste only these, names or ids; None for all. Names are looked up in the dataset's table by `bind`.
         max_tries: Places tried for each object.
         cutouts: Cut-outs to paste instead of the pool's objects: a folder with one sub-folder per class that holds RGBA
@@ -147,6 +159,7 @@ class CopyPaste:
         low, high = check_range("num_range", num_range, minimum=1, whole=True)
         self._num_range = (int(low), int(high))
         self._scale_range = _check_scales(scale_range, is_share=cutouts is not None)
+        self._has_default_scales = scale_range is None
         self._rotation_range = _to_floats(check_range("rotation_range", rotation_range, minimum=-180, maximum=180))
         check_type("flip", flip, bool)
         self._flip = flip
@@ -197,7 +210,7 @@ class CopyPaste:
             "CopyPaste",
             2,
             num_range=self._num_range,
-            scale_range=self._scale_range,
+            scale_range=None if self._has_default_scales else self._scale_range,
             rotation_range=self._rotation_range,
             flip=self._flip,
             placement=self._placement,
@@ -205,7 +218,7 @@ class CopyPaste:
             min_visible=self._min_visible,
             classes=self._choice.classes,
             max_tries=self._max_tries,
-            cutouts=None if self._bank is None else self._bank.stamp,
+            cutouts=None if self._bank is None else [self._bank.stamp, self._bank.class_table],
             backgrounds=None if self._backgrounds is None else self._backgrounds.stamp,
             elastic_range=self._elastic_range,
             bottom_range=self._bottom_range,
@@ -232,8 +245,10 @@ class CopyPaste:
                 f"Give both one table of classes, or renumber one of them."
             )
         bound = copy.copy(self)
+        self._refuse_foreign_classes(classes, getattr(pool, "classes", None))
         donors = Donors(pool)
-        bound._donors = donors if self._bank is None else BankDonors(self._bank.bind(classes))
+        bound._bank = None if self._bank is None else self._bank.bind(classes)
+        bound._donors = donors if bound._bank is None else BankDonors(bound._bank)
         bound._choice = self._choice.bind(classes)
         if self._placement == "measured":
             bound._places = measure_places(len(pool), donors.list_boxes)
@@ -242,6 +257,8 @@ class CopyPaste:
                     "placement='measured' needs a pool of objects with boxes or masks, got one without. Use "
                     "placement='free', or give a pool that says where objects lie (pool=)."
                 )
+        if self._backgrounds is not None:
+            warn_of_own_images(self._backgrounds, pool)
         bound._warn_of_classes(classes)
         # It has said what it has to say, and need not travel to workers.
         bound._detector, bound._given = None, {key: value for key, value in self._given.items() if key != "detector"}
@@ -350,20 +367,23 @@ class CopyPaste:
         if self._backgrounds is not None:
             drawn = int(rng.integers(len(self._backgrounds)))
             names = (self._backgrounds.name(drawn),)
-            ground = lay_ground(self._backgrounds.read(drawn, source.size_hw, rng), source, name=names[0])
+            ground = lay_ground(
+                self._backgrounds.read(drawn, source.size_hw, rng, min_visible=self._min_visible), source, name=names[0]
+            )
         donors = self._draw_donors(count, source.target, ground, rng)
         if not donors:
             raise NothingToGenerate("no donor")
+        names_image = isinstance(source.target, ClassLabel)
         canvas = Canvas(
             ground,
             capacity=len(donors),
-            min_visible=self._min_visible,
+            min_visible=max(self._min_visible, CLASS_MIN_VISIBLE) if names_image else self._min_visible,
             blend=self._blend,
             in_one_piece=self._in_one_piece,
             apart=self._placement == "non_overlapping",
         )
         for donor in donors:
-            self._place(donor, canvas, rng)
+            self._place(donor, canvas, rng, names_image=names_image)
         if not canvas.layers:
             raise NothingToGenerate("no free place")
         return source.edit(
@@ -383,13 +403,14 @@ class CopyPaste:
             wanted = own if wanted is None else own & wanted
         return donors.draw(count, rng=rng, class_ids=wanted, maps=ground.maps, min_visible=self._min_visible)
 
-    def _place(self, donor: CutOut, canvas: Canvas, rng: np.random.Generator) -> None:
+    def _place(self, donor: CutOut, canvas: Canvas, rng: np.random.Generator, *, names_image: bool) -> None:
         """Scale, mirror, turn and bend an object, and paste it at the first of `max_tries` places that takes it."""
         place = Place(bottom_range=self._bottom_range)
         if self._places is not None:
             place = self._places.draw(donor.class_id, rng=rng)
         height, width = canvas.size_hw
-        factor = self._draw_factor(donor, canvas.size_hw, place, rng)
+        scales = CLASS_SCALES if names_image and self._has_default_scales else self._scale_range
+        factor = self._draw_factor(donor, canvas.size_hw, place, scales, rng)
         flipped = rng.random() < 0.5
         degrees = float(rng.uniform(*self._rotation_range))
         if donor.area * factor**2 * self._min_visible > 2 * height * width:
@@ -407,12 +428,19 @@ class CopyPaste:
             if canvas.paste(changed, left=left, top=top):
                 return
 
-    def _draw_factor(self, donor: CutOut, image_hw: tuple[int, int], place: Place, rng: np.random.Generator) -> float:
+    def _draw_factor(
+        self,
+        donor: CutOut,
+        image_hw: tuple[int, int],
+        place: Place,
+        scales: tuple[float, float],
+        rng: np.random.Generator,
+    ) -> float:
         height, width = donor.mask.shape
         if place.area_share is not None:
             factor = math.sqrt(place.area_share * image_hw[0] * image_hw[1] / (height * width))
         else:
-            low, high = self._scale_range
+            low, high = scales
             factor = math.exp(rng.uniform(math.log(low), math.log(high)))
             if self._bank is not None:
                 factor *= min(image_hw) / max(height, width)
@@ -423,6 +451,17 @@ class CopyPaste:
         if self._donors is None:
             reject("pool", "be bound before generate", None, "Pass CopyPaste to GeneratedDataset, or call bind first.")
         return self._donors
+
+    def _refuse_foreign_classes(self, mine: Mapping[str, int] | None, theirs: Mapping[str, int] | None) -> None:
+        """Refuse a pool with classes that the sources do not know, unless these are not pasted."""
+        if self._bank is not None or self._choice.classes is not None or not mine or not theirs:
+            return
+        foreign = sorted(theirs.keys() - mine.keys())
+        if foreign:
+            raise LabelContractError(
+                f"the pool of CopyPaste must have classes that the sources have, got {', '.join(map(repr, foreign))} "
+                f"besides. Say which are pasted: classes={sorted(mine.keys() & theirs.keys())}."
+            )
 
     def _warn_of_classes(self, table: Mapping[str, int] | None) -> None:
         """Warn where backgrounds show what is pasted: it would stand there without, or with a second, label."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import cv2
@@ -16,15 +17,16 @@ from synthloader.conditions.depth import (
     check_positive_range,
     convert_depth,
 )
-from synthloader.errors import NothingToGenerate
+from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generators.appearance.edit import (
     check_strength_range,
     edit_image,
     find_white,
-    is_grey,
     sample_pixels,
     split_rows,
 )
+from synthloader.generators.appearance.grey import is_grey
+from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.sample import Sample
@@ -52,9 +54,9 @@ class Fog:
     the distance d. It is computed in linear light, with the square as the display's curve. beta is 3.912 divided by the
     meteorological visibility, the distance at which 2 % of the contrast is left.
 
-    Distances come from the source's depth map, where it has one by the name `depth_map`; from the detector `depth`,
-    where one is given; from a plane otherwise (see `GroundPlane`): the ground below a horizon, and what is above it
-    far away.
+    Distances come from the source's map `depth_map` or from the detector `depth`, whichever is given; else from a map
+    by the name "depth", where the source has one; else from a plane (see `GroundPlane`): the ground below a horizon,
+    and what is above it far away.
 
     Strong fog hides far objects whose labels stay. `min_transmission` leaves a trace of all of them; where that is too
     little to learn from, lower the strength, or drop such objects with a filter.
@@ -73,15 +75,18 @@ class Fog:
         patchiness_range: By how much the density varies over the picture, 0..1; 0 is even fog.
         min_transmission: Smallest share of the scene's own light that stays, 0..1.
         depth: Detector of depth: takes an image (H, W, 3) uint8, RGB, and returns a map (H, W) of the kind
-            `depth_kind`. It must have an attribute `fingerprint` (a string) or be a function with a name of its own.
-        depth_map: Name of the source's map; None: never look for one.
+            `depth_kind`. It must be a function of a module, or have an attribute `fingerprint` (a string): two
+            detectors that differ in a state or a setting have one name and would share their cached pictures. Not
+            together with `depth_map`.
+        depth_map: Name of the source's map, which every source must have then. None: the map "depth" of sources that
+            have one, unless there is a detector.
         depth_kind: What the numbers of map and detector say: "metric", "inverse", "relative" or "relative_inverse"
             (MiDaS, Depth Anything); see `convert_depth`.
         depth_scale: What metric and inverse maps are multiplied by to give metres or 1 / metres.
         distance_range: Metres of the nearest and farthest part of a relative map.
 
     Raises:
-        ValueError: An option is out of its range, or `depth` cannot be named.
+        ValueError: An option is out of its range, `depth` cannot be named, or both it and `depth_map` are given.
         TypeError: An option has another type.
 
     Source:
@@ -115,7 +120,7 @@ class Fog:
         patchiness_range: tuple[float, float] = (0.0, 0.3),
         min_transmission: float = 0.1,
         depth: Callable[[np.ndarray], np.ndarray] | None = None,
-        depth_map: str | None = "depth",
+        depth_map: str | None = None,
         depth_kind: str = "metric",
         depth_scale: float = 1.0,
         distance_range: tuple[float, float] = (3.0, 150.0),
@@ -135,6 +140,8 @@ class Fog:
         self.depth = depth
         if depth_map is not None:
             check_type("depth_map", depth_map, str)
+            if depth is not None:
+                reject("depth_map", "be None where a detector is given", depth_map, "Give depth= or depth_map=.")
         self.depth_map = depth_map
         self.depth_kind = check_choice("depth_kind", depth_kind, DEPTH_KINDS)
         self.depth_scale = check_positive("depth_scale", depth_scale)
@@ -144,6 +151,22 @@ class Fog:
     def fingerprint(self) -> str:
         """Name, version and every parameter, the detector by its own fingerprint."""
         return make_fingerprint("Fog", 1, **self._options())
+
+    def check_source(self, source: Sample, /) -> None:
+        """Refuse a source without the map that was named.
+
+        Raises:
+            LabelContractError: The message names the maps that there are.
+        """
+        if self.depth_map is not None and self.depth_map not in source.maps:
+            there_are = f"It has {', '.join(map(repr, sorted(source.maps)))}." if source.maps else "It has no maps."
+            reject(
+                "depth_map",
+                "be a map of every source",
+                self.depth_map,
+                f"{there_are} Give depth= instead, or leave both out for distances from a plane.",
+                error=LabelContractError,
+            )
 
     def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Veil one source.
@@ -156,10 +179,12 @@ class Fog:
             The sample with another image; target, maps and metadata are the source's own objects.
 
         Raises:
+            LabelContractError: The source lacks the map that was named.
             NothingToGenerate: The strength is 0, all is too near for fog, or the depth map is empty.
             ValueError: The depth map is not of the stated kind.
         """
         check_kept("Fog", self.keeps, source)
+        self.check_source(source)
         extinction = self._draw_extinction(rng)
         brightness = rng.uniform(*self.airlight_range)
         plane = GroundPlane(
@@ -187,8 +212,8 @@ class Fog:
 
     def _find_distances(self, source: Sample, plane: GroundPlane) -> np.ndarray:
         """(H, W) or, of a plane, (H, 1) float32 metres."""
-        name = self.depth_map
-        if name is not None and name in source.maps:
+        name = "depth" if self.depth_map is None else self.depth_map
+        if self.depth is None and name in source.maps:
             return self._convert(source.maps[name], f"maps[{name!r}]")
         if self.depth is not None:
             found = self.depth(source.image)
@@ -209,6 +234,14 @@ class Fog:
             given = np.array(self.airlight, np.float32)
             return np.full(3, (given * _LUMA).sum(), np.float32) if grey else given
         return _estimate_airlight(image, brightness, grey=grey)
+
+    def replace(self, **options: Any) -> Fog:
+        """A copy with other options.
+
+        Args:
+            **options: Options of the constructor. Strengths alone take the place of `visibility_range`.
+        """
+        return replace_options(self, options, instead={"strength_range": "visibility_range"})
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -252,15 +285,15 @@ def _name_detector(depth: Any) -> str:
     given = getattr(depth, "fingerprint", None)
     if isinstance(given, str) and given:
         return given
-    module, name = getattr(depth, "__module__", None), getattr(depth, "__qualname__", None)
-    if not name or "<lambda>" in name:
+    # Methods, closures, lambdas, partials and objects share one name with others that know other numbers.
+    if not isinstance(depth, FunctionType) or depth.__closure__ or "<" in depth.__qualname__:
         reject(
             "depth",
-            "have an attribute fingerprint or a name of its own",
+            "have an attribute fingerprint or be a function of a module",
             depth,
             "Give it a string `fingerprint` that changes when its output would.",
         )
-    return f"{module}.{name}"
+    return f"{depth.__module__}.{depth.__qualname__}"
 
 
 def _find_transmission(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from synthloader.checks import check_range
 from synthloader.errors import NothingToGenerate
 from synthloader.generators.appearance.grey import is_grey
+from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.composing.same_pixels import are_same_pixels
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.generators.referring.low_frequencies import add_low_frequencies, read_low_frequencies
@@ -72,6 +74,7 @@ class FourierDomainAdaptation:
         self, *, references: ReferencesLike | None = None, beta_range: tuple[float, float] = (0.005, 0.015)
     ) -> None:
         self.beta_range = check_range("beta_range", beta_range, minimum=0, maximum=0.5)
+        self.references = references
         self._references = ReferencePool("FourierDomainAdaptation", references, _measure_amplitudes)
 
     @property
@@ -91,6 +94,17 @@ class FourierDomainAdaptation:
         bound = copy.copy(self)
         bound._references = self._references.bind(pool)
         return bound
+
+    def replace(self, **options: Any) -> FourierDomainAdaptation:
+        """A copy with other options, bound to the same pool where this one is.
+
+        Args:
+            **options: Options of the constructor.
+        """
+        made = replace_options(self, options)
+        if made.references is self.references:  # What was read once is not read again.
+            made._references = self._references.measure_by(_measure_amplitudes)
+        return made
 
     def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Swap the low-frequency amplitudes for those of one reference.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,10 +14,11 @@ import numpy as np
 from synthloader.attributes.alignment import Alignment, AlignmentDraws, Configuration, configure
 from synthloader.attributes.measure import ATTRIBUTES
 from synthloader.attributes.reference import Reference, SampleSequence
+from synthloader.attributes.remembering import RememberingPool
 from synthloader.attributes.report import AlignmentReport
 from synthloader.attributes.search import Configurable, Options
 from synthloader.checks import check_choice, check_count, check_fraction, check_type, reject
-from synthloader.errors import note_error
+from synthloader.errors import LabelContractError, NothingToGenerate, note_error
 from synthloader.generators.composing.composition import bind_part, check_part_source, find_aim, with_single_polygons
 from synthloader.generators.composing.output_size import find_common_size
 from synthloader.generators.composing.wrapping import WrappingGenerator
@@ -24,6 +26,7 @@ from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import hash_content, make_fingerprint
 from synthloader.protocols import Generator, Pool, Resizing
 from synthloader.sample import Sample
+from synthloader.targets import Instances
 
 __all__ = ["MetadataAlignment"]
 
@@ -67,9 +70,11 @@ class MetadataAlignment(WrappingGenerator):
     * An attribute that what was found would bring no nearer keeps the generator's own options: donors that fall into
       two groups of size by themselves would fall into four under two configurations.
     * All objects of one sample are made with one configuration. One that makes more objects is drawn less often.
-    * The search needs the pool, whose samples are its sources. It runs when the first sample is made, once, and its
-      result travels to other processes with the generator. Call `report` before the loader's workers are started, or
-      each of them searches for itself, with the same result.
+    * The search needs the pool, whose samples are its sources. It runs when the first sample is made, once, in seconds,
+      and its result travels to other processes with the generator. Call `prepare` or `report` before the loader's
+      workers are started, or each of them searches for itself, with the same result. When it begins and ends is logged
+      (`logging.getLogger("synthloader.attributes")`).
+    * What belongs to objects, their number too, is aligned for `Instances` only: no other target tells them apart.
     * Aimed at a class, it uses what was found for all classes.
 
     What to align: area first, then place. In the study that this follows, aligning the area of boxes alone took the MAP
@@ -91,6 +96,7 @@ class MetadataAlignment(WrappingGenerator):
     Raises:
         ValueError: There is no such attribute, or nothing is known that moves it; or an argument is out of its bounds.
         TypeError: The generator cannot be copied with other options; or an argument has another type.
+        LabelContractError: Attributes of objects are to be aligned, and the generator does not keep `Instances`.
 
     Source:
         The pieces: Rousseeuw 1987, "Silhouettes: a graphical aid to the interpretation and validation of cluster
@@ -129,6 +135,11 @@ class MetadataAlignment(WrappingGenerator):
                 error=TypeError,
             )
         self._attributes = _check_attributes(attributes)
+        self._needs_objects = any(name == "count" or ATTRIBUTES[name].per == "object" for name in self._attributes)
+        if self._needs_objects:
+            self.keeps &= {Instances}
+            if not self.keeps:
+                raise LabelContractError(f"MetadataAlignment cannot align objects of {generator!r}. {self._remedy}")
         self._parameters = _check_parameters(parameters, self._attributes, generator)
         self._num_probes = check_count("num_probes", num_probes)
         if num_probes < 2:
@@ -174,8 +185,23 @@ class MetadataAlignment(WrappingGenerator):
         found = self._need_draws("configurations").alignment.find()
         return tuple(sorted(found, key=lambda configuration: -configuration.weight))
 
+    def prepare(self) -> None:
+        """Search now, if that was not done yet: before loader workers are started, or to have it behind you.
+
+        Where nothing can be found, that is said when a sample is asked for.
+
+        Raises:
+            ValueError: No pool is bound.
+            MissingExtraError: scikit-learn is not installed.
+        """
+        with suppress(NothingToGenerate):
+            self._need_draws("prepare").alignment.find()
+
     def report(self) -> AlignmentReport:
         """How far the generator's output is from the reference before and after, for every attribute, aligned or not.
+
+        A dataset binds it: `generated = GeneratedDataset(real, MetadataAlignment(...))`, then
+        `print(generated.generator.report())`; in a list of generators, `generated.generator.generators[0].report()`.
 
         Both are measured on `num_probes` sources with draws that the search has not seen. Made once, then remembered.
 
@@ -193,11 +219,12 @@ class MetadataAlignment(WrappingGenerator):
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> MetadataAlignment:
         """A copy whose generator is bound, and which tries configurations on the samples of this pool."""
         bound = copy.copy(self)
-        bound._base = bind_part(self._base, pool, classes)
+        sources = RememberingPool(pool)
+        bound._base = bind_part(self._base, sources, classes)
         bound.generator = _aim_at(bound._base, self._aimed_at)
         alignment = Alignment(
             generator=bound._base,
-            sources=pool,
+            sources=sources,
             reference=self._reference or Reference(pool, self._num_references),
             grids=self._grids,
             num_probes=self._num_probes,
@@ -253,6 +280,19 @@ class MetadataAlignment(WrappingGenerator):
         grid = itertools.chain.from_iterable(self._grids.values())
         return find_common_size([configure(self.generator, options) for options in [{}, *grid]], source_hw)
 
+    def check_source(self, source: Sample, /) -> None:
+        """Refuse a source whose objects cannot be told apart, after the generator had its word.
+
+        Raises:
+            LabelContractError: Attributes of objects are to be aligned, and the target is not `Instances`.
+        """
+        check_part_source(self.generator, source)
+        if self._needs_objects and source.target is not None and not isinstance(source.target, Instances):
+            raise LabelContractError(
+                f"MetadataAlignment aligns objects, got a source with a {type(source.target).__name__}, which does not "
+                f"tell them apart. {self._remedy}"
+            )
+
     def generate_or_pass(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Draw a configuration and let it generate.
 
@@ -265,8 +305,8 @@ class MetadataAlignment(WrappingGenerator):
             NothingToGenerate: The drawn configuration can make nothing; or the reference has no objects.
             MissingExtraError: scikit-learn is not installed.
         """
+        self.check_source(source)  # Before a long search.
         check_kept("MetadataAlignment", self.keeps, source)
-        check_part_source(self.generator, source)  # Before a long search.
         return self._need_draws("generate").generate(source, rng=rng)
 
     @property
@@ -282,9 +322,20 @@ class MetadataAlignment(WrappingGenerator):
         tried = [self.generator, *(_try(self.generator, options, name) for name, grid in grids for options in grid)]
         return max(int(getattr(configured, "max_donors", 0)) for configured in tried)
 
+    @property
+    def _remedy(self) -> str:
+        of_pixels = [name for name, attribute in ATTRIBUTES.items() if attribute.per == "image" and name != "count"]
+        return (
+            "Use the generator without MetadataAlignment, or a dataset with boxes or instance masks; "
+            f"attributes of the image can be aligned for every target: {', '.join(of_pixels)}."
+        )
+
     def _need_draws(self, asked: str) -> AlignmentDraws:
         if self._draws is None:
-            remedy = "Pass MetadataAlignment to GeneratedDataset, or call bind first."
+            remedy = (
+                "A dataset binds it: generated = GeneratedDataset(real, generator); "
+                "print(generated.generator.report())."
+            )
             reject("pool", f"be bound before {asked}", None, remedy)
         return self._draws
 

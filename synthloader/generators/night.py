@@ -12,7 +12,9 @@ import numpy as np
 from synthloader.checks import check_fraction, check_range
 from synthloader.conditions.depth import check_positive_range
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.appearance.edit import check_strength_range, edit_image, is_grey, split_rows
+from synthloader.generators.appearance.edit import check_strength_range, edit_image, split_rows
+from synthloader.generators.appearance.grey import is_grey
+from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.sample import Sample
@@ -158,6 +160,14 @@ class Night:
         if self.stops_range is not None:
             return rng.uniform(*self.stops_range)
         return STOPS_AT_FULL_STRENGTH * rng.uniform(*self.strength_range)
+
+    def replace(self, **options: Any) -> Night:
+        """A copy with other options.
+
+        Args:
+            **options: Options of the constructor. Strengths alone take the place of `stops_range`.
+        """
+        return replace_options(self, options, instead={"strength_range": "stops_range"})
 
     def _options(self) -> dict[str, Any]:
         return {

@@ -137,7 +137,7 @@ class OneOf:
 
     def _list_donors(self, class_id: int, /) -> Sequence[str]:
         first, *others = (part.list_donors(class_id) for part in self._find_budgeted("list_donors"))
-        if any(list(donors) != list(first) for donors in others):
+        if any(donors != first and list(donors) != list(first) for donors in others):
             reject(
                 "generators",
                 f"draw from the same donors of class {class_id} where a plan has a cap",

@@ -14,6 +14,7 @@ from synthloader.conditions.depth import GroundPlane, check_positive_range
 from synthloader.errors import NothingToGenerate
 from synthloader.generators.appearance.edit import check_strength_range, edit_image, find_white, sample_pixels
 from synthloader.generators.appearance.precipitation import blend_light, draw_strokes, fit_drawing
+from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.sample import Sample
@@ -170,6 +171,14 @@ class Rain:
         if self.rain_rate_range is not None:
             return rng.uniform(*self.rain_rate_range)
         return RATE_AT_FULL_STRENGTH * rng.uniform(*self.strength_range) ** 2
+
+    def replace(self, **options: Any) -> Rain:
+        """A copy with other options.
+
+        Args:
+            **options: Options of the constructor. Strengths alone take the place of `rain_rate_range`.
+        """
+        return replace_options(self, options, instead={"strength_range": "rain_rate_range"})
 
     def _options(self) -> dict[str, Any]:
         return {

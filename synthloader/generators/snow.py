@@ -14,6 +14,7 @@ from synthloader.conditions.depth import GroundPlane, check_positive, check_posi
 from synthloader.errors import NothingToGenerate
 from synthloader.generators.appearance.edit import check_strength_range, edit_image, find_white, sample_pixels
 from synthloader.generators.appearance.precipitation import blend_light, draw_dots, draw_strokes, fit_drawing
+from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
 from synthloader.sample import Sample
@@ -206,6 +207,14 @@ class Snow:
         if small.shape == (height, width):
             return small
         return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    def replace(self, **options: Any) -> Snow:
+        """A copy with other options.
+
+        Args:
+            **options: Options of the constructor. Strengths alone take the place of `visibility_range`.
+        """
+        return replace_options(self, options, instead={"strength_range": "visibility_range"})
 
     def _options(self) -> dict[str, Any]:
         return {

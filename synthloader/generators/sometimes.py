@@ -6,7 +6,7 @@ import numpy as np
 
 from synthloader.checks import check_fraction, reject
 from synthloader.generators.cached import refuse_marks
-from synthloader.generators.composing.composition import pass_through
+from synthloader.generators.composing.composition import aims_within_source, pass_through
 from synthloader.generators.composing.output_size import find_output_size
 from synthloader.generators.composing.wrapping import WrappingGenerator
 from synthloader.generators.labelling.contract import check_kept
@@ -22,7 +22,10 @@ class Sometimes(WrappingGenerator):
 
     It is a part of a chain in which something else changes the sample. Where nothing does, by itself or because every
     part of a chain leaves the sample alone, there is nothing to generate: an unchanged source is never counted as
-    generated, and the next attempt draws again. It keeps what its generator keeps, and can be aimed if that can.
+    generated, and the next attempt draws again. It keeps what its generator keeps.
+
+    It cannot be aimed at a class where its generator would add one (`CopyPaste`): the sample that it leaves alone lacks
+    it. Plans then take sources that hold the class, and a cap bounds these and not the donors.
 
     Args:
         generator: What is applied.
@@ -50,6 +53,11 @@ class Sometimes(WrappingGenerator):
     def fingerprint(self) -> str:
         """The probability and the fingerprint of the generator."""
         return make_fingerprint("Sometimes", 1, generator=self.generator.fingerprint, probability=self.probability)
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether each sample has the class that is wanted: it is always applied, or finds the class in the source."""
+        return self.probability == 1 or aims_within_source(self.generator)
 
     def find_size_hw(self, source_hw: tuple[int, int], /) -> tuple[int, int] | None:
         """Height and width of what is made, where the generator leaves the size alone or is always applied."""

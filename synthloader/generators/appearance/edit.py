@@ -10,19 +10,10 @@ from synthloader.checks import check_range
 from synthloader.errors import NothingToGenerate
 from synthloader.sample import Sample
 
-__all__ = ["check_strength_range", "edit_image", "find_white", "is_grey", "sample_pixels", "split_rows"]
+__all__ = ["check_strength_range", "edit_image", "find_white", "sample_pixels", "split_rows"]
 
 _BLOCK_VALUES = 1 << 16
 """What is computed in float32 from so many values stays in a core's own cache, and no large array is allocated."""
-
-
-def is_grey(image: np.ndarray, /) -> bool:
-    """Whether (H, W, 3) uint8 is a one-channel picture: three equal channels."""
-    # One row decides in nearly every colour picture.
-    return all(
-        np.array_equal(part[..., 0], part[..., 1]) and np.array_equal(part[..., 0], part[..., 2])
-        for part in (image[:1], image)
-    )
 
 
 def edit_image(source: Sample, image: np.ndarray, /) -> Sample:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from synthloader.generators.appearance.edit import is_grey, split_rows
+from synthloader.generators.appearance.edit import split_rows
+from synthloader.generators.appearance.grey import is_grey
 
 __all__ = ["blend_light", "draw_dots", "draw_strokes", "fit_drawing"]
 

@@ -23,6 +23,7 @@ __all__ = [
     "find_budget",
     "find_kept",
     "pass_through",
+    "pastes_donors",
     "refuse_unchanged",
     "walk_parts",
     "with_single_polygons",
@@ -93,12 +94,17 @@ def aims_within_source(part: Generator, /) -> bool:
     return bool(getattr(part, "aims_within_source", False))
 
 
-def find_budget(part: Generator, /) -> Any:
+def find_budget(part: object, /) -> Any:
     """The part itself, if a plan can bound how often it uses each donor (`Budgeted`); None elsewhere.
 
     Asked of the attributes and not of the protocol: a composition has them by its parts.
     """
     return part if all(hasattr(part, name) for name in ("max_donors", "list_donors", "use_donors")) else None
+
+
+def pastes_donors(part: Generator, /) -> bool:
+    """Whether it, or anything that it is composed of, uses donors that a plan with a cap would have to count."""
+    return any(find_budget(each) is not None for each in walk_parts(part))
 
 
 def with_single_polygons(part: Generator, /) -> Generator:

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import cv2
@@ -23,7 +24,16 @@ from synthloader.keys import hash_content
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 
-__all__ = ["BackgroundPool", "Backgrounds", "BackgroundsLike", "Detector", "fit_to", "is_blank", "warn_of_classes"]
+__all__ = [
+    "BackgroundPool",
+    "Backgrounds",
+    "BackgroundsLike",
+    "Detector",
+    "fit_to",
+    "is_blank",
+    "warn_of_classes",
+    "warn_of_own_images",
+]
 
 MIN_DEVIATION = 4.0
 """Standard deviation in 8-bit levels below which a channel of Lab counts as constant: noise and JPEG stay below it,
@@ -105,8 +115,16 @@ class Backgrounds:
         """The name that `Origin.drawn` records."""
         return self._source.name(index)
 
-    def read(self, index: int, size_hw: tuple[int, int], rng: np.random.Generator, /) -> Sample:
+    def read(
+        self, index: int, size_hw: tuple[int, int], rng: np.random.Generator, /, *, min_visible: float = 0.2
+    ) -> Sample:
         """One background of exactly this size: scaled to cover it, then cut to a window drawn with `rng`.
+
+        Args:
+            index: Which background.
+            size_hw: Height and width in pixels.
+            rng: Draws the window.
+            min_visible: Smallest share of a labelled object that the window may leave.
 
         Raises:
             ValueError: It is blank.
@@ -114,11 +132,15 @@ class Backgrounds:
         """
         sample = self._source.read(index)
         self._check(index, sample.image)
-        return fit_to(sample, size_hw, rng)
+        return fit_to(sample, size_hw, rng, min_visible=min_visible)
 
     def find_classes(self, index: int, /) -> set[int]:
         """Classes of the objects that are labelled on a background; empty where nothing is."""
         return self._source.find_classes(index)
+
+    def list_files(self) -> list[Path]:
+        """The image files, where backgrounds are files; unlabelled ones."""
+        return self._source.list_files() if isinstance(self._source, _Files) else []
 
     def read_image(self, index: int, /) -> np.ndarray:
         """(H, W, 3) uint8, the background as it is."""
@@ -195,11 +217,35 @@ def warn_of_classes(
     if not found:
         return
     listing = ", ".join(f"{names.get(class_id, class_id)} on {found[class_id]}" for class_id in sorted(found))
+    remedy = "They keep their labels, and are more objects than were pasted: leave them out where that is not meant."
+    if detector is not None:
+        remedy = "Objects without a label teach a detector to overlook them: remove these, or give labelled ones."
     warnings.warn(
         f"backgrounds hold classes that are pasted: {holders} of the {len(looked_at)} that were looked at ({listing}). "
-        f"Objects without a label teach a detector to overlook them: remove these backgrounds, or give labelled ones.",
+        f"{remedy}",
         stacklevel=3,
     )
+
+
+def warn_of_own_images(backgrounds: Backgrounds, pool: object, /) -> None:
+    """Warn where image files that are given as backgrounds are those of the dataset: what they show has no label there.
+
+    Args:
+        backgrounds: What is pasted onto.
+        pool: The pool; one that knows its files has a method `facts`.
+    """
+    files, find_facts = backgrounds.list_files(), getattr(pool, "facts", None)
+    if not files or not callable(find_facts):
+        return
+    own = {os.path.realpath(file) for index in range(len(pool)) if (file := find_facts(index).file)}  # type: ignore[arg-type]
+    count = sum(os.path.realpath(file) in own for file in files)
+    if count:
+        warnings.warn(
+            f"{count} of {len(files)} backgrounds are images of the dataset itself. Whatever objects they show would "
+            f"stand there without a label: give images that show none, or paste onto the dataset (leave backgrounds "
+            f"out).",
+            stacklevel=3,
+        )
 
 
 class _Source(Protocol):
@@ -242,6 +288,9 @@ class _Files:
 
     def find_classes(self, _index: int, /) -> set[int]:
         return set()
+
+    def list_files(self) -> list[Path]:
+        return [self._references.file(index) for index in range(len(self))]
 
 
 class _Samples:

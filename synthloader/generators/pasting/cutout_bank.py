@@ -103,6 +103,13 @@ class CutoutBank:
             )
         return self._class_ids
 
+    @property
+    def class_table(self) -> dict[str, int] | None:
+        """Class as written to its id; None before `bind`. Another table makes other labels of the same files."""
+        if self._class_ids is None:
+            return None
+        return {str(file.class_name): class_id for file, class_id in zip(self._files, self._class_ids, strict=True)}
+
     def bind(self, classes: Mapping[str, int] | None, /) -> CutoutBank:
         """A copy whose classes are ids.
 

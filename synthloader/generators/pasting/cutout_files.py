@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
@@ -93,8 +94,8 @@ def read_cutout(file: CutoutFile, /) -> tuple[np.ndarray, np.ndarray]:
     """Decode one cut-out, trimmed to the tight box of its mask.
 
     Returns:
-        (h, w, 3) uint8 RGB and (h, w) bool: where alpha is at least 128, or the mask file is above 127 (above 0 where
-        it holds only 0 and 1).
+        (h, w, 3) uint8 RGB, outside the mask in the colours of its rim, and (h, w) bool: where alpha is at least 128,
+        or the mask file is above 127 (above 0 where it holds only 0 and 1).
 
     Raises:
         ValueError: There is no mask, or an empty one, or one of another size; the message names the file.
@@ -115,7 +116,22 @@ def read_cutout(file: CutoutFile, /) -> tuple[np.ndarray, np.ndarray]:
     if x1 == x2:
         remedy = "Alpha of at least 128 is the object." if file.mask is None else "The object is 255, or 1 of 0 and 1."
         reject("a cut-out", "have at least one pixel of the object", str(file.mask or file.image), remedy)
-    return np.ascontiguousarray(image[y1:y2, x1:x2]), np.ascontiguousarray(mask[y1:y2, x1:x2])
+    mask = np.ascontiguousarray(mask[y1:y2, x1:x2])
+    return _continue_colors(image[y1:y2, x1:x2], mask), mask
+
+
+def _continue_colors(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image with every pixel outside the mask in the colour of the nearest one inside.
+
+    What is stored under full transparency (white, often) would otherwise mix into the rim where the cut-out is scaled.
+    """
+    outside = (~mask).view(np.uint8)
+    _, nearest = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    # Each pixel of the object has a label of its own, which need not be in any order.
+    colors = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
+    colors[nearest[mask]] = image[mask]
+    continued: np.ndarray = colors[nearest]
+    return continued
 
 
 def _list_classes(folder: Path, root: Path, masks: Path | None) -> Iterator[CutoutFile]:

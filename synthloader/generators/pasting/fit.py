@@ -15,20 +15,20 @@ __all__ = ["fit_to"]
 MAX_WINDOWS = 10
 """Windows that are tried in search of one that cuts no labelled object to a scrap."""
 
-MIN_SHARE = 0.2
-"""Smallest share of a labelled object that a window may leave."""
 
-
-def fit_to(sample: Sample, size_hw: tuple[int, int], rng: np.random.Generator, /) -> Sample:
+def fit_to(
+    sample: Sample, size_hw: tuple[int, int], rng: np.random.Generator, /, *, min_visible: float = 0.2
+) -> Sample:
     """Scale a picture so that it just covers a size, and cut a random window of exactly that size.
 
-    Labels follow. An object outside of the window is dropped; one of which the window would leave less than a fifth
-    makes another window be tried, so that nothing stays visible without its label.
+    Labels follow. An object outside of the window is dropped; one of which the window would leave too little makes
+    another window be tried, so that nothing stays visible without its label.
 
     Args:
         sample: Any sample; not modified. The result may share memory with it.
         size_hw: Height and width that are wanted.
         rng: Draws the window.
+        min_visible: Smallest share of a labelled object that a window may leave.
 
     Raises:
         NothingToGenerate: Ten windows were tried, and each cuts an object to a scrap.
@@ -45,15 +45,15 @@ def fit_to(sample: Sample, size_hw: tuple[int, int], rng: np.random.Generator, /
         top = int(rng.integers(scaled.size_hw[0] - height + 1))
         left = int(rng.integers(scaled.size_hw[1] - width + 1))
         shares = None if measured is None else measured.find(left=left, top=top, width=width, height=height)
-        if shares is None or not _cuts_to_a_scrap(scaled.target, shares):
+        if shares is None or not _cuts_to_a_scrap(scaled.target, shares, min_visible):
             return cut_window(scaled, left, top, width, height, shares=shares)
     raise NothingToGenerate("background cuts objects")
 
 
-def _cuts_to_a_scrap(target: object, shares: np.ndarray) -> bool:
-    """Whether an object, no crowd, is cut to less than `MIN_SHARE` of itself."""
+def _cuts_to_a_scrap(target: object, shares: np.ndarray, min_visible: float) -> bool:
+    """Whether an object, no crowd, is cut to less than `min_visible` of itself."""
     if not isinstance(target, Instances):
         return False
     is_crowd = np.zeros(len(target), np.bool_) if target.crowd is None else target.crowd
     visible = np.array([read_share(target, row) for row in range(len(target))])
-    return bool(((shares > 0) & (shares < 1) & (shares * visible < MIN_SHARE) & ~is_crowd).any())
+    return bool(((shares > 0) & (shares < 1) & (shares * visible < min_visible) & ~is_crowd).any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,6 +85,14 @@ class ReferencePool:
         bound = ReferencePool(self.user, None, self._measure)
         bound._references = PoolReferences(pool)
         return bound
+
+    def measure_by(self, measure: Measure, /) -> ReferencePool:
+        """The same references, given or bound, of which something else is measured."""
+        if measure is self._measure:
+            return self
+        made = copy.copy(self)  # Begins with an empty memory, as a pickle does.
+        made._measure = measure
+        return made
 
     def __len__(self) -> int:
         """Number of references; 0 where none are bound."""

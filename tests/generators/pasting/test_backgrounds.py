@@ -277,8 +277,8 @@ class TestPastedClasses:
         samples = [one_object((60, 80), (3, 5, 10, 15), with_mask=False) for _ in range(40)]
         samples[2:] = [sample.replace(target=None) for sample in samples[2:]]
         message = (
-            "backgrounds hold classes that are pasted: 2 of the 32 that were looked at (fig on 2). Objects without a "
-            "label teach a detector to overlook them: remove these backgrounds, or give labelled ones."
+            "backgrounds hold classes that are pasted: 2 of the 32 that were looked at (fig on 2). They keep their "
+            "labels, and are more objects than were pasted: leave them out where that is not meant."
         )
         with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
             warn_of_classes(Backgrounds(samples), {4, 9}, {4: "fig"})
@@ -298,7 +298,7 @@ class TestPastedClasses:
         backgrounds = Backgrounds([Sample(cat), Sample(coffee)])
         message = (
             "backgrounds hold classes that are pasted: 1 of the 2 that were looked at (Cat on 1). Objects without a "
-            "label teach a detector to overlook them: remove these backgrounds, or give labelled ones."
+            "label teach a detector to overlook them: remove these, or give labelled ones."
         )
         with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
             warn_of_classes(backgrounds, {17}, {17: "Cat", 18: "dog"}, detect)

@@ -241,7 +241,7 @@ def hash_blends(num_threads: int) -> list[str]:
 def test_another_process_with_another_number_of_threads_gives_the_same_bits() -> None:
     script = "from tests.generators.pasting.test_blending import hash_blends; print(*hash_blends(4))"
     told = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
     ).stdout.split()
     assert told == hash_blends(1)
 

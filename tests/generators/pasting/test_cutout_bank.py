@@ -55,7 +55,7 @@ def check_cutout(bank: CutoutBank, index: int, seed: int) -> None:
     cutout = bank.read(index)
     assert cutout.mask.shape == (13, 20)  # rows 2 to 14, columns 6 to 25
     assert np.array_equal(cutout.mask, make_mask()[2:15, 6:26] > 0)
-    assert np.array_equal(cutout.image, make_pixels(seed)[2:15, 6:26, :3])
+    assert np.array_equal(cutout.image[cutout.mask], make_pixels(seed)[2:15, 6:26, :3][cutout.mask])
     assert (cutout.share, cutout.keypoints, dict(cutout.maps), dict(cutout.attributes)) == (1.0, None, {}, {})
 
 
@@ -131,9 +131,9 @@ def test_palette_grey_and_deep_images_are_read(tmp_path: Path) -> None:
     found = {Path(bank.name(index)).name: bank.read(index) for index in range(len(bank))}
     assert all(np.array_equal(cutout.mask, make_mask()[2:15, 6:26] > 0) for cutout in found.values())
     grey = np.repeat(pixels[2:15, 6:26, :1], 3, axis=2)
-    assert np.array_equal(found["grey_alpha.png"].image, grey)
-    assert np.array_equal(found["deep.png"].image, pixels[2:15, 6:26, :3])
-    assert np.array_equal(found[deep_grey.name].image, grey)
+    wanted = {"grey_alpha.png": grey, "deep.png": pixels[2:15, 6:26, :3], deep_grey.name: grey}
+    for name, image in wanted.items():
+        assert np.array_equal(found[name].image[found[name].mask], image[found[name].mask])
     assert (found["palette.png"].image[found["palette.png"].mask] == [10, 20, 30]).all()
 
 
@@ -361,3 +361,17 @@ class TestErrors:
         missing = str(tmp_path / "no.png")
         message = f"cutouts['apple'][0] must exist, got cutouts['apple'][0]={missing!r}. Check the path."
         refuse(FileNotFoundError, message, {"apple": [missing]})
+
+
+def test_what_is_hidden_under_transparency_does_not_mix_into_the_rim(tmp_path: Path) -> None:
+    pixels = np.full((40, 40, 4), 255, np.uint8)
+    pixels[..., 3] = 0
+    rows, columns = np.mgrid[:40, :40]
+    disc = (rows - 20) ** 2 + (columns - 20) ** 2 < 200
+    pixels[disc] = (200, 0, 0, 255)
+    (tmp_path / "apple").mkdir()
+    cv2.imwrite(str(tmp_path / "apple" / "1.png"), cv2.cvtColor(pixels, cv2.COLOR_RGBA2BGRA))
+    cutout = CutoutBank(tmp_path).bind({"apple": 1}).read(0)
+    for factor in (0.4, 0.7, 1.6):
+        made = cutout.resize(factor)
+        assert np.unique(made.image[made.mask], axis=0).tolist() == [[200, 0, 0]]
