@@ -1,5 +1,6 @@
 """Adapters: the items of other people's datasets to samples and back; and datasets that recipes read from disk."""
 
+from synthloader.adapters.folders.backgrounds import BackgroundsDataset
 from synthloader.adapters.folders.coco import CocoDataset
 from synthloader.adapters.folders.imagefolder import ImageFolderDataset
 from synthloader.adapters.folders.images_folder import ImagesDataset, UnlabelledAdapter
@@ -14,6 +15,7 @@ from synthloader.adapters.items.semantic import SemanticAdapter
 from synthloader.adapters.items.voc_items import VocAdapter
 
 __all__ = [
+    "BackgroundsDataset",
     "ClassificationAdapter",
     "CocoDataset",
     "DetectionAdapter",

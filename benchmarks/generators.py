@@ -6,8 +6,9 @@ are called through their public interfaces. The floor is what the method cannot 
 blends that it consists of. Ratios are turn by turn, to the base that is named in the row.
 
 Peers that are not installed are left out and named. albumentations asks for another OpenCV package than the one that
-is here, so it is installed with `pip install --no-deps albumentations==2.0.8 albucore==0.0.24` and
-`pip install stringzilla simsimd`.
+is here, and Ultralytics augments with it wherever it is installed, so it goes into a folder of its own:
+`pip install --no-deps --target build/peers albumentations==2.0.8 albucore==0.0.24 stringzilla simsimd`, then
+`PYTHONPATH=build/peers python -m benchmarks.generators`.
 """
 
 from __future__ import annotations

@@ -73,25 +73,23 @@ class Shortfall(NamedTuple):
             )
         if self.num_donors is not None:
             return (
-                f"The plan asks for {self.asked} {asked}, and {self._count_uses(self.num_donors, 'donor')}. "
+                f"The plan asks for {self.asked} {asked}, and {self._count_uses(self.num_donors, 'donor', '')}. "
                 f"Raise cap=, give the generator more donors (cutouts= or pool=), or lower to=."
             )
         if self.num_sources is not None:
             both = "cap= and variants=" if self.cap == self.num_variants else "cap="
-            return (
-                f"The plan asks for {self.asked} {asked}, and {self._count_uses(self.num_sources, 'source image')}. "
-                f"Raise {both}, add source images, or lower to=."
-            )
+            uses = self._count_uses(self.num_sources, "source image", " for all classes together")
+            return f"The plan asks for {self.asked} {asked}, and {uses}. Raise {both}, add source images, or lower to=."
         goal = "the ratio" if self.target_class is None else "to="
         return (
             f"The plan asks for {self.asked} different {asked}, and its variants x sources give {self.available}. "
             f"Raise variants=, or lower {goal}."
         )
 
-    def _count_uses(self, number: int, what: str) -> str:
+    def _count_uses(self, number: int, what: str, how: str) -> str:
         uses = "once" if self.cap == 1 else f"{self.cap} times"
         who, verb = (f"{number} {what}s, each", "are") if number > 1 else (f"one {what},", "is")
-        return f"{who} used at most {uses} (cap), {verb} enough for {self.available}"
+        return f"{who} used at most {uses}{how} (cap), {verb} enough for {self.available}"
 
 
 @dataclass(frozen=True)
@@ -248,11 +246,13 @@ class AppendLayout:
         for cell in self.cells:
             for class_id, run in cell.list_runs():
                 place = cell.set_index, class_id
-                new = Shortfall(names[cell.set_index], 0, 0, class_id)
+                new = Shortfall(names[cell.set_index], 0, 0, class_id, cap=cap)
                 if class_id is not None:
-                    new = new._replace(num_variants=cell.num_variants, class_name=class_names.get(class_id))
+                    new = new._replace(class_name=class_names.get(class_id))
+                if cap is not None:
+                    new = new._replace(num_variants=cell.num_variants)
                 so_far, usable = found.get(place, new), cell.count_usable(class_id, run)
-                short = so_far._replace(asked=so_far.asked + len(run), available=so_far.available + usable, cap=cap)
+                short = so_far._replace(asked=so_far.asked + len(run), available=so_far.available + usable)
                 num_sources[place] += cell.num_sources
                 if class_id in cell.barren:
                     short = short._replace(num_donors=0)

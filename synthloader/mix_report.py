@@ -82,7 +82,8 @@ class MixReport:
 
     def __str__(self) -> str:
         """A few lines to read; `to_dict` has everything."""
-        lines = [f"epoch {self.epoch}: {self._describe_ratio()}"]
+        when = f"up to epoch {self.epoch}" if self.epoch else "epoch 0"  # all that was served is counted
+        lines = [f"{when}: {self._describe_ratio()}"]
         for name, part in self.sets.items():
             short = f", {part.real_instead} real instead" if part.real_instead else ""
             short += f", {part.repeated} repeated" if part.repeated else ""
@@ -104,10 +105,11 @@ class MixReport:
 
     def _describe_ratio(self) -> str:
         served = f"{self.generated} generated and {self.real} real items served"
+        realised = "generated only" if self.generated and not self.real else _show(self.realised_ratio)
         if not self.asked:
-            return f"ratio asked {_show(self.asked_ratio)}, realised {_show(self.realised_ratio)} ({served})"
+            return f"ratio asked {_show(self.asked_ratio)}, realised {realised} ({served})"
         planned = f"{self.planned['generated']} for {self.planned['real']} real items"
-        return f"asked {self.asked}, {planned}; realised {_show(self.realised_ratio)} ({served})"
+        return f"asked {self.asked}, {planned}; realised {realised} ({served})"
 
 
 def describe_plan(plan: Plan, /, *, epoch: int = 0) -> str:

@@ -323,7 +323,7 @@ def test_without_a_cap_the_same_donor_may_be_used_at_any_time() -> None:
         lambda: Chain([Cached(Paste()), Shade()]),
         lambda: Chain([Cached(Shade()), Paste()]),
         lambda: OneOf([(1, Paste()), (1, Paste())]),
-        lambda: Sometimes(Paste()),
+        lambda: Sometimes(Paste(), probability=1),
         lambda: Chain([Sometimes(Shade()), Chain([Paste()])]),
     ],
     ids=["chain", "cached", "pasted after the cache", "one of", "sometimes", "nested"],
@@ -349,8 +349,8 @@ def test_two_sets_over_one_pool_share_the_uses_of_its_donors() -> None:
 
 def test_too_few_donors_are_said_at_construction() -> None:
     message = (
-        "The plan asks for 38 samples of class 2 of set 'generated' in an epoch, and 3 donors, each used at most 8 "
-        "times, are enough for 24. Raise cap=, give the generator more donors, or lower to=."
+        "The plan asks for 38 samples of class 'rare' of set 'generated' in an epoch, and 3 donors, each used at most "
+        "8 times (cap), are enough for 24. Raise cap=, give the generator more donors (cutouts= or pool=), or lower to=."
     )
     plan = Balance(40, classes=("rare",), cap=8)
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
@@ -363,15 +363,107 @@ def test_too_few_donors_are_said_at_construction() -> None:
         make_mix(plan=plan, on_shortfall="error")
 
 
-def test_a_chain_that_pastes_twice_is_refused_where_there_is_a_cap() -> None:
+def test_too_few_sources_are_said_with_what_limits_them() -> None:
+    said = (
+        "The plan asks for 18 samples of class 'rare' of set 'generated' in an epoch, and 8 source images, each used "
+    )
+    plan = Balance(20, classes=("rare",), cap=1)
+    with pytest.warns(UserWarning, match=r"The plan asks") as caught:
+        make_mix(Aimed(), plan=plan, variants=4)
+    assert [str(each.message) for each in caught] == [
+        f"{said}at most once for all classes together (cap), are enough for 8. Raise cap=, add source images, or lower "
+        "to=."
+    ]
+    with pytest.warns(UserWarning, match=r"The plan asks") as caught:
+        make_mix(Aimed(), plan=Balance(20, classes=("rare",), cap=2), variants=2)
+    assert [str(each.message) for each in caught] == [
+        f"{said}at most 2 times for all classes together (cap), are enough for 16. Raise cap= and variants=, add "
+        "source images, or lower to=."
+    ]
+    with pytest.warns(UserWarning, match=r"The plan asks") as caught:
+        make_mix(Aimed(), plan=Balance(20, classes=("rare",), cap=2), variants=1)
+    assert [str(each.message) for each in caught] == [
+        "The plan asks for 18 different samples of class 'rare' of set 'generated' in an epoch, and its variants x "
+        "sources give 8. Raise variants=, or lower to=."
+    ]
+
+
+class Aimed(Shade):
+    """Can be aimed, and has no donors to tell of."""
+
+    def aim(self, class_id: int, /) -> Aimed:
+        return self
+
+
+@pytest.mark.parametrize("cap", [None, 8])
+def test_a_class_without_donors_is_said_at_construction(cap: int | None) -> None:
+    class Bare(Paste):
+        def list_donors(self, class_id: int, /) -> list[str]:
+            return [] if class_id == 2 else super().list_donors(class_id)
+
     message = (
-        "generators must hold one generator that pastes where a plan has a cap, got generators=['Paste', 'Paste']. "
+        "The plan asks for 7 samples of class 'rare' of set 'generated' in an epoch, and its generator has no donors of "
+        "this class that can be used. Give it some (cutouts= or pool=), or leave the class out with classes= of the "
+        "plan."
+    )
+    plan = Balance(9, classes=("common", "rare"), cap=cap)
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        mixed = make_mix(Chain([Bare(), Shade()]), plan=plan, on_shortfall="repeat")
+    assert mixed.report().notes == (message,)
+    for index in range(len(ROWS), len(mixed)):
+        draw = mixed.draw(index)
+        assert draw is not None
+        assert (draw.variant is None) == (draw.target_class == 2) == (mixed.origin(index) is None)
+    with pytest.raises(ShortfallError, match=f"^{re.escape(message)}$"):
+        make_mix(Bare(), plan=plan, on_shortfall="error")
+
+
+@pytest.mark.parametrize("cap", [None, 8])
+def test_a_class_that_the_generator_refuses_is_refused_at_construction(cap: int | None, tmp_path: Path) -> None:
+    real = CocoDataset(*write_coco(tmp_path, 8))
+    generated = GeneratedDataset(real, Chain([CopyPaste(classes=["coin"]), ColorTransfer()]))
+    names = {class_id: name for name, class_id in generated.source.classes.items()}  # type: ignore[union-attr]
+    other = next(name for name in names.values() if name != "coin")
+    coin, wanted = generated.source.classes["coin"], generated.source.classes[other]  # type: ignore[index]
+    message = (
+        f"The plan raises class {other!r}, which the generator of set 'generated' refuses: class_id must be among "
+        f"classes={[coin]}, got class_id={wanted}. Add it to classes=, or leave it out. Or choose the classes that the "
+        "plan raises, with its own classes=."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        MixedDataset(real, generated, plan=Balance(24, classes=(other,), cap=cap))
+    assert MixedDataset(real, generated, plan=Balance(24, classes=("coin",), cap=cap)).count_generated(0)
+
+
+def test_a_generator_that_is_left_out_at_times_is_given_sources_that_hold_the_class() -> None:
+    for generator in (Sometimes(Paste()), OneOf([(1, Paste()), (1, Shade())])):
+        mixed = make_mix(Chain([generator, Shade()]), plan=Balance(20, classes=("rare",), cap=9))
+        for index in range(len(ROWS), len(mixed)):
+            draw = mixed.draw(index)
+            assert draw is not None
+            assert draw.donors is None
+            assert 2 in ROWS[draw.source]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Chain([Paste(), Paste()]),
+        lambda: Chain([Sometimes(Paste()), Paste()]),
+        lambda: Chain([Paste(), OneOf([(1, Paste()), (1, Shade())])]),
+    ],
+    ids=["twice", "and sometimes", "or something else"],
+)
+def test_a_chain_that_pastes_twice_is_refused_where_there_is_a_cap(make: Any) -> None:
+    names = [type(part).__name__ for part in make().generators]
+    message = (
+        f"generators must hold one generator that pastes where a plan has a cap, got generators={names}. "
         "Only the last one is aimed, and what the others paste of the same donors would not be counted: leave the cap "
         "out, or one of them."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        make_mix(Chain([Paste(), Paste()]))
-    assert make_mix(Chain([Paste(), Paste()]), plan=Balance(20, classes=("rare",))).count_generated(0) == 18
+        make_mix(make())
+    assert make_mix(make(), plan=Balance(20, classes=("rare",))).count_generated(0) == 18
 
 
 def test_a_choice_between_other_donors_is_refused_where_there_is_a_cap() -> None:
@@ -392,9 +484,9 @@ def test_a_composition_has_no_budget_where_its_parts_have_none() -> None:
         def aim(self, class_id: int, /) -> Aimed:
             return self
 
-    for composition in (Chain([Aimed()]), OneOf({1: Aimed()}), Sometimes(Aimed()), Chain([ColorTransfer()])):
+    for composition in (Chain([Aimed()]), OneOf({1: Aimed()}), Cached(Aimed()), Sometimes(Paste())):
         assert not any(hasattr(composition, name) for name in ("max_donors", "list_donors", "use_donors"))
-    for composition in (Chain([Paste()]), OneOf({1: Paste()}), Sometimes(Paste()), Cached(Paste())):
+    for composition in (Chain([Paste()]), OneOf({1: Paste()}), Sometimes(Paste(), probability=1), Cached(Paste())):
         assert composition.max_donors == 3
 
 
@@ -451,3 +543,26 @@ def test_copy_paste_keeps_the_cap(options: dict[str, Any], tmp_path: Path) -> No
         uses = count_uses(mixed, epoch)
         assert set(uses) == set(names)
         assert 1 < max(uses.values()) <= 5
+
+
+@pytest.mark.parametrize("to", [150, 260])
+def test_boxes_of_real_cells_are_pasted_as_often_as_announced(to: int, shared_data: Path) -> None:
+    root = shared_data / "bccd_blood_cells"
+    real = CocoDataset(root / "JPEGImages", root / "coco/instances_train.json")
+    generated = GeneratedDataset(real, CopyPaste(num_range=(1, 2)), variants=4)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mixed = MixedDataset(real, generated, plan=Balance(to, classes=("Platelets",), cap=3))
+    draws = [mixed.draw(index) for index in range(len(real), len(mixed))]
+    available = sum(draw is not None and draw.variant is not None for draw in draws)
+    assert len(draws) == mixed.count_generated(0) == to - 117
+    assert [str(each.message) for each in caught] == list(mixed.report().notes)
+    assert len(caught) == (available < len(draws))
+    uses = Counter[str]()
+    made = 0
+    for index in range(len(real), len(mixed)):
+        origin = mixed.origin(index)
+        made += origin is not None
+        uses.update(() if origin is None else origin.drawn)
+    assert made == available
+    assert 1 < max(uses.values()) <= 3

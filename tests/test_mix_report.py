@@ -58,6 +58,18 @@ class TestWhatWasAsked:
             "served)"
         )
 
+    def test_generated_items_alone_have_no_ratio(self) -> None:
+        counts = {"generated": 4, "set/generated/asked": 4, "set/generated/generated": 4}
+        line = str(make_report(counts, plan=Only(), planned_real=0)).splitlines()[0]
+        assert line == (
+            "epoch 0: asked generated items only, 4 for 0 real items; realised generated only (4 generated and 0 real "
+            "items served)"
+        )
+
+    def test_later_epochs_are_counted_with_those_before(self) -> None:
+        first = str(make_report(SERVED, epoch=2)).splitlines()[0]
+        assert first.startswith("up to epoch 2: ratio asked 0.4444, realised 0.4444 (4 generated and 9 real")
+
 
 class TestClasses:
     def test_names_stand_for_ids_where_there_are_any(self) -> None:

@@ -27,8 +27,8 @@ _VERSION = 1
 class ImagesDataset(Dataset[tuple[Any]]):
     """The images of one or several folders, and of the folders in them, without labels.
 
-    An item is `(image,)`: a uint8 tensor (3, H, W), RGB. Good as `pool:` of reference images, or as `sources:` of a
-    generator that makes the labels itself.
+    An item is `(image,)`: a uint8 tensor (3, H, W), RGB. Good as `pool:` of reference images. Images that are
+    known to show no object, to paste onto, are read by `BackgroundsDataset`.
 
     Args:
         images: A folder, or a list of folders.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from synthloader.attributes.measure import ATTRIBUTES
 
@@ -49,6 +50,10 @@ class AlignmentReport:
     def __getitem__(self, attribute: str, /) -> AlignmentRow:
         """The row of one attribute."""
         return self.rows[[row.attribute for row in self.rows].index(attribute)]
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One dict for each attribute, of numbers and text."""
+        return [asdict(row) for row in self.rows]
 
     def __str__(self) -> str:
         """One line for each attribute."""

@@ -60,9 +60,10 @@ def list_parts(
 
     parts = list(read_parts())
     if name is not None:
-        parts = [part for part in parts if part.name == name]
+        named = [*parts, read_choice()]
+        parts = [part for part in named if part.name == name]
         if not parts:
-            reject("name", "be one of the list", name, suggest_name(name, {part.name for part in read_parts()}))
+            reject("name", "be one of the list", name, suggest_name(name, {part.name for part in named}))
     if as_json:
         typer.echo(json.dumps([part._asdict() for part in parts], indent=2))
     elif as_page:
@@ -96,6 +97,16 @@ def read_parts() -> Iterator[Part]:
                 example = f"{name}: {EXAMPLES[name]}" if name in EXAMPLES else name
                 options = [example, *(option for option in options if not option.endswith(_NEEDED))]
             yield Part(group, name, " ".join(text.partition("\n\n")[0].split()), tuple(options), text)
+
+
+def read_choice() -> Part:
+    """`one_of`, which recipes write around other generators."""
+    from synthloader.generators.one_of import OneOf
+    from synthloader.recipe_document import REPEATABLE
+
+    text = inspect.getdoc(OneOf) or ""
+    options = ("0.7: {night: {}}", "0.3: {rain: {}} (any weights, which may be equal, and generators)")
+    return Part("generators", REPEATABLE, text.partition("\n\n")[0], options, text)
 
 
 def write_page(parts: list[Part], /) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from synthloader.mixed import MixedDataset
     from synthloader.recipe import Recipe
 
 __all__ = ["count_workers", "precompute"]
@@ -44,6 +45,7 @@ def precompute(
 
     On two machines that share the folder: --part 1/2 on one, --part 2/2 on the other.
     """
+    from synthloader.cli.searches import run_searches
     from synthloader.precompute import PrecomputeReport, precompute
     from synthloader.progress import open_bar
     from synthloader.recipe import load_recipe
@@ -53,6 +55,7 @@ def precompute(
     _check(loaded)
     generated, targets, draws = loaded.generated(), loaded.target_classes(), loaded.list_rationed()
     latest = PrecomputeReport()
+    run_searches(generated.generator, quiet=quiet)
     with nullcontext() if quiet else open_bar() as show:
 
         def follow(report: PrecomputeReport) -> None:
@@ -78,6 +81,8 @@ def precompute(
         _say_json(latest, generated.cache)
     else:
         typer.echo(_describe(latest, generated.cache))
+        if (targets or draws) and (shortage := _describe_shortage(loaded.mixed())):
+            typer.echo(shortage)
 
 
 def count_workers(asked: int | None, /) -> int:
@@ -114,6 +119,16 @@ def _describe(report: Any, cache: Any) -> str:
         f"{report.generated} generated, {report.cached} found in the cache, {describe_rejections(report.rejected)}; "
         f"{report.seconds:.1f} s{rate}."
     )
+
+
+def _describe_shortage(mixed: MixedDataset) -> str:
+    """What the cache cannot hold, because there are too few versions, sources or donors for it."""
+    if not mixed.report().notes:
+        return ""
+    asked = mixed.count_generated(0)
+    draws = (mixed.draw(mixed.find_generated(0, position)) for position in range(asked))
+    possible = sum(draw is not None and draw.variant is not None for draw in draws)
+    return f"The plan asks for {asked} samples in an epoch, of which it can have {possible}: see the warnings."
 
 
 def _say_json(report: Any, cache: Any) -> None:

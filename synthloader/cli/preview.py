@@ -24,14 +24,19 @@ def preview(
     out: Annotated[Path, typer.Option("--out", help="Image file to write: .png, .jpg or .webp.")] = Path("preview.png"),
     count: Annotated[int, typer.Option("--count", min=1, help="How many generated samples.")] = 8,
     epoch: Annotated[int, typer.Option("--epoch", min=0, help="Show what the plan serves from this epoch on.")] = 0,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Draw no labels, to judge the pixels: pictures and verdicts alone.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Draw sources beside what is generated from them: boxes, masks, class names, verdicts.
+    """Draw sources beside what is generated from them: boxes, outlines, class names, verdicts.
 
-    Rejected candidates are shown too, with the reason. No sample is put into the cache.
+    Rejected candidates are shown too, with the reason. No sample is put into the cache. Generators that search for
+    their options (metadata_alignment) do so first, and what it brought is printed below.
 
     Example: synthloader preview recipe.yaml --out sheet.png --count 12
     """
+    from synthloader.cli.searches import report_searches, run_searches
     from synthloader.recipe import load_recipe
     from synthloader.reports import preview_generated
 
@@ -39,12 +44,20 @@ def preview(
         raise typer.BadParameter(f"must end in one of {', '.join(SUFFIXES)}, got {out}", param_hint="--out")
     loaded = load_recipe(recipe)
     positions = find_positions(loaded, count, epoch)
-    sheet = preview_generated(loaded.generated(), positions)
+    generated = loaded.generated()
+    run_searches(generated.generator)
+    sheet = preview_generated(generated, positions, plain=plain)
     write_image(out, sheet)
+    reports = report_searches(generated.generator)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), "count": len(positions), "size_hw": sheet.shape[:2]}, indent=2))
+        found: dict[str, Any] = {"out": str(out), "count": len(positions), "size_hw": sheet.shape[:2]}
+        if reports:
+            found["reports"] = [{"generator": name, "rows": report.to_dicts()} for name, report in reports]
+        typer.echo(json.dumps(found, indent=2))
     else:
         typer.echo(f"{out}: {len(positions)} generated samples beside their sources")
+        for name, report in reports:
+            typer.echo(f"\n{name}, distance to the reference:\n{report}")
 
 
 def find_positions(recipe: Recipe, count: int, epoch: int) -> Sequence[tuple[Any, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -28,8 +29,8 @@ from synthloader.targets import ClassLabel, Target
 
 __all__ = ["Blend"]
 
-TRANSITION = 0.03
-"""Way from an object to the background, as a share of the image's shorter side."""
+TRANSITION = 0.02
+"""Way from an object's rim to its inside, as a share of the image's shorter side."""
 
 DeltaLike: TypeAlias = "float | tuple[float, float]"
 
@@ -46,7 +47,9 @@ class Blend:
     wide gap. With `object_delta`, labelled objects are kept nearer to the source than the background, so that an edit
     that is careless with them (a strong style, a diffusion model) leaves them recognisable. Objects are the masks of
     the instances, their boxes where there are no masks, and what is not background in a semantic mask (ignored pixels
-    included). The way to the background's delta is smooth and lies outside the objects, 3 % of the shorter side wide.
+    included). The way from the background's delta is smooth and lies inside their rims, 2 % of the shorter side wide
+    and at most half the way to the middle: around the objects would stay a halo of the old background. So their rims
+    take on more of the edit than their insides, as things do in another light.
 
     It keeps the kinds of target that the generator keeps, and only where the target comes back as it was.
 
@@ -175,13 +178,18 @@ def _spread(objects: np.ndarray, object_delta: float, delta: float) -> np.ndarra
     Args:
         objects: (H, W) uint8, 1 where there is an object.
         object_delta: The delta inside the objects.
-        delta: The delta away from them.
+        delta: The delta outside.
     """
-    # One pixel more, so that the last one before the background is not yet the background.
-    width = 1 + TRANSITION * min(objects.shape)
-    # The 3 x 3 distance is a few percent off the Euclidean one, which nobody sees in a ramp.
-    away = cv2.distanceTransform(1 - objects, cv2.DIST_L2, cv2.DIST_MASK_3)
-    # In 256 steps from 0 to the width, so that the ramp is a table.
+    width = max(1.0, TRANSITION * min(objects.shape))
+    # The 3 x 3 distance is a few percent off the Euclidean one, which nobody sees here. Where there is no background in
+    # the picture it is as good as infinite. 255 stands for twice the width.
+    distance = cv2.distanceTransform(objects, cv2.DIST_L2, cv2.DIST_MASK_3)
+    _, distance = cv2.threshold(distance, 2 * width, 0, cv2.THRESH_TRUNC)
+    inside = cv2.convertScaleAbs(distance, alpha=127.5 / width)
+    # How thick the object is here: where that is less than twice the width, the way ends half-way to the middle.
+    reach = 2 * math.ceil(2 * width) + 1
+    thickness = cv2.dilate(inside, np.ones((reach, reach), np.uint8))
     steps = np.linspace(0, 1, 256)
-    ramp = object_delta + (delta - object_delta) * steps * steps * (3 - 2 * steps)
-    return cv2.LUT(cv2.convertScaleAbs(away, alpha=255 / width), ramp.astype(np.float32))
+    ramp = delta + (object_delta - delta) * steps * steps * (3 - 2 * steps)
+    # Both outside, where 0 / 0 is 0 for OpenCV, and inside: shares of the way, of 255.
+    return cv2.LUT(cv2.divide(inside, thickness, scale=510), ramp.astype(np.float32))

@@ -102,8 +102,10 @@ class ColorTransfer:
         Args:
             **options: Options of the constructor.
         """
-        made = replace_options(self, options)
-        if made.references is self.references:  # What was read once is not read again.
+        keeps_references = options.get("references", self.references) is self.references
+        made = replace_options(self, {**options, "references": None} if keeps_references else options)
+        if keeps_references:  # They are not opened again, and a pool stays bound.
+            made.references = self.references
             made._references = self._references.measure_by(_METHODS[made.method].measure_reference)
         return made
 

@@ -336,8 +336,9 @@ class CopyPaste:
         check_kept("CopyPaste", self.keeps, source)
         if source.target is None:
             raise LabelContractError(
-                "CopyPaste keeps Instances true, got a source without a target. Give an image that is known to show no "
-                "object a target of no instances, or use a generator that needs no label, such as ColorTransfer."
+                "CopyPaste keeps Instances true, got a source without a target. Read images that are known to show no "
+                "object with BackgroundsDataset (format: backgrounds), which says so and names the classes, or use a "
+                "generator that needs no label, such as ColorTransfer."
             )
         if self._bank is not None and source.maps:
             raise LabelContractError(

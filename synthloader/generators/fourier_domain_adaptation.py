@@ -48,8 +48,9 @@ class FourierDomainAdaptation:
         references: What to draw references from: a folder, a list of image files, or samples. They are read when first
             drawn. None: the bound pool, the dataset itself.
         beta_range: Half-width of the square as a share of the source's shorter side, 0..0.5; drawn anew for each
-            sample. Source and reference of one kind (streets and streets) bear the 0.01 to 0.09 of the paper; others
-            show soft stripes and blotches from about 0.02 on.
+            sample. Source and reference of one kind (streets and streets) bear the 0.01 to 0.09 of the paper. Others
+            show coloured clouds as soon as the square holds more than the mean, from a half-width of 1 on: at 0.002
+            that is with shorter sides from 500 pixels on.
 
     Raises:
         FileNotFoundError: A file or the folder does not exist.
@@ -71,7 +72,7 @@ class FourierDomainAdaptation:
     keeps: frozenset[type[Target]] = frozenset({ClassLabel, Instances, SemanticMask})
 
     def __init__(
-        self, *, references: ReferencesLike | None = None, beta_range: tuple[float, float] = (0.005, 0.015)
+        self, *, references: ReferencesLike | None = None, beta_range: tuple[float, float] = (0.0, 0.002)
     ) -> None:
         self.beta_range = check_range("beta_range", beta_range, minimum=0, maximum=0.5)
         self.references = references
@@ -101,8 +102,10 @@ class FourierDomainAdaptation:
         Args:
             **options: Options of the constructor.
         """
-        made = replace_options(self, options)
-        if made.references is self.references:  # What was read once is not read again.
+        keeps_references = options.get("references", self.references) is self.references
+        made = replace_options(self, {**options, "references": None} if keeps_references else options)
+        if keeps_references:  # They are not opened again, and a pool stays bound.
+            made.references = self.references
             made._references = self._references.measure_by(_measure_amplitudes)
         return made
 

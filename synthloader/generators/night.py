@@ -34,11 +34,17 @@ LAMP_SHARE = 0.08
 LAMP_LEVEL = 200
 """8-bit level from which something may be a lamp."""
 
+SKY_STEPS = 4
+"""How often the sky spreads by half of a lamp's width."""
+
 ROD_TINT = (0.62, 0.92, 1.65)
 """Colour, red, green, blue, in which the light of rod vision is drawn; about that of a luminance of 1."""
 
 GLOW_TINT = (1.25, 1.0, 0.6)
 """Colour of lamplight, of a luminance of about 1."""
+
+_CUBES = np.power(np.arange(256, dtype=np.float32) / 255, 3)
+"""b^3 of an 8-bit brightness b."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _ROD_LUMA = np.array([0.06, 0.60, 0.34], np.float32)
@@ -136,7 +142,8 @@ class Night:
 
         image, grey = source.image, is_grey(source.image)
         darkness = min(1.0, stops / 2)  # Below two stops the rest comes in by degrees.
-        lamps = _light_lamps(image, 0.5**stops, glow * darkness, sky * darkness, grey=grey)
+        exposure = 0.5**stops
+        lights = _find_lights(image, glow * darkness, sky * darkness, grey=grey)
         vignette = _make_vignette(source.size_hw, self.vignetting * darkness)
         color = None if grey else _shift_to_blue(blue * darkness)
         noise = _Noise(electrons, read_noise, rng)
@@ -146,11 +153,11 @@ class Night:
             light *= light
             if color is not None:
                 light = cv2.transform(light, color)
-            gain = lamps.gain[rows]
+            gain = lights.find_gain(image, rows, exposure)
             gain *= vignette[0][rows] + vignette[1]
             light *= cv2.merge([gain, gain, gain]).reshape(light.shape)
-            if lamps.glow is not None:
-                light += lamps.glow[rows]
+            if lights.glow is not None:
+                light += lights.glow[rows]
             noise.add(light, grey=grey)
             light *= np.float32(255 * 255)
             night[rows] = cv2.convertScaleAbs(cv2.sqrt(light, dst=light)).reshape(light.shape)
@@ -187,42 +194,77 @@ class Night:
 
 
 @dataclass(frozen=True, eq=False)
-class _Lamps:
-    """What becomes of the light of every pixel.
+class _Lights:
+    """What is bright in a picture, and what becomes of its light.
 
     Args:
-        gain: (H, W) float32, what linear light is multiplied by.
+        sky: (H, W) float32, 0 where there is no sky: by how much what is bright is dimmed; None for nowhere.
+        lamps: (H, W) float32, 0..1; None where there are none.
         glow: (H, W, 3) float32, linear light that is added; None where there are no lamps.
     """
 
-    gain: np.ndarray
+    sky: np.ndarray | None
+    lamps: np.ndarray | None
     glow: np.ndarray | None
 
+    def find_gain(self, image: np.ndarray, rows: slice, exposure: float) -> np.ndarray:
+        """(h, W) float32, what linear light is multiplied by.
 
-def _light_lamps(image: np.ndarray, exposure: float, glow: float, sky: float, *, grey: bool) -> _Lamps:
-    """Find lamps and sky, and what becomes of their light."""
+        Sky and what stands before it are told apart by each pixel's own brightness b: the gain is 1 / (1 + sky b^3).
+        A mask of the sky, however fine, would leave a bright rim around roofs. b^2 being linear light, the result
+        hardly ever falls where b rises, so that the soft edge between the two gets no line of its own either.
+        """
+        shape = image[rows].shape[:2]
+        if self.sky is None:
+            gain = np.full(shape, exposure, np.float32)
+        else:
+            gain = cv2.LUT(cv2.cvtColor(image[rows], cv2.COLOR_RGB2GRAY), _CUBES).reshape(shape)
+            gain *= self.sky[rows]
+            gain += np.float32(1)
+            np.divide(np.float32(exposure), gain, out=gain)
+        if self.lamps is not None:
+            gain += (1 - gain) * self.lamps[rows]
+        return gain
+
+
+def _find_lights(image: np.ndarray, glow: float, sky: float, *, grey: bool) -> _Lights:
+    """Find sky and lamps, and the glow of these, in a smaller picture."""
     height, width = image.shape[:2]
     small_wh = max(1, width // SHRINK), max(1, height // SHRINK)
     small = cv2.resize(image, small_wh, interpolation=cv2.INTER_AREA)
     brightness = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
     side = max(3, round(LAMP_SHARE * min(small_wh)))
+
+    def enlarge(layer: np.ndarray) -> np.ndarray:
+        return cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR)
+
+    dimming = enlarge(_find_sky(brightness, side, sky)) if sky > 0 else None
     lamps = np.clip((brightness.astype(np.float32) - LAMP_LEVEL) / 40, 0, 1) * _find_lamps(brightness, side)
-
-    # An opening leaves what is bright over more than a lamp's width.
-    large = cv2.morphologyEx(brightness, cv2.MORPH_OPEN, np.ones((side, side), np.uint8))
-    dimming = cv2.blur(large, (side, side)).astype(np.float32) / 255
-    small_gain = np.float32(exposure) * (1 - np.float32(sky) * dimming * dimming)
-    small_gain += (1 - small_gain) * lamps
-    gain = cv2.resize(small_gain, (width, height), interpolation=cv2.INTER_LINEAR)
-
-    if glow == 0 or not lamps.any():
-        return _Lamps(gain, None)
+    if not lamps.any():
+        return _Lights(dimming, None, None)
+    if glow == 0:
+        return _Lights(dimming, enlarge(lamps), None)
     colors = np.square(small.astype(np.float32) / 255) * lamps[..., None]
     tint = np.ones(3, np.float32) if grey else np.array(GLOW_TINT, np.float32)
     near, far = max(0.5, min(small_wh) / 40), max(0.5, min(small_wh) / 10)
     halo = cv2.GaussianBlur(colors, (0, 0), near) + 3 * cv2.GaussianBlur(colors, (0, 0), far)
-    scattered = cv2.resize(halo * (tint * np.float32(glow)), (width, height), interpolation=cv2.INTER_LINEAR)
-    return _Lamps(gain, scattered.reshape(height, width, 3))
+    scattered = enlarge(halo * (tint * np.float32(glow)))
+    return _Lights(dimming, enlarge(lamps), scattered.reshape(height, width, 3))
+
+
+def _find_sky(brightness: np.ndarray, side: int, missing: float) -> np.ndarray:
+    """(h, w) float32: the factor of `_Lights.find_gain`, by which a white sky loses the share `missing`."""
+    # An opening leaves what is bright over more than a lamp's width, in squares. From there it spreads to all that is
+    # bright beside it, into the corners between roofs and the gaps between leaves, but not onto what is darker.
+    square = np.ones((side, side), np.uint8)
+    sky: np.ndarray = cv2.morphologyEx(brightness, cv2.MORPH_OPEN, square)
+    for _ in range(SKY_STEPS):
+        sky = cv2.min(cv2.dilate(sky, square), brightness)
+    # A little beyond the edge: there the brightness of single pixels decides.
+    sky = cv2.blur(cv2.dilate(sky, np.ones((3, 3), np.uint8)), (3, 3))
+    share = np.float32(missing) * np.square(sky.astype(np.float32) / 255)
+    factor: np.ndarray = share / np.maximum(1 - share, np.float32(0.02))
+    return factor
 
 
 def _find_lamps(brightness: np.ndarray, side: int) -> np.ndarray:

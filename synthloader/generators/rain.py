@@ -25,8 +25,11 @@ __all__ = ["Rain"]
 RATE_AT_FULL_STRENGTH = 100.0
 """Rain rate in mm/h at strength 1, a cloudburst; a strength s gives this times s squared, and 0 no rain."""
 
-DRAWING_SIDE = 240
+DRAWING_SIDE = 280
 """Pixels of the shorter side up to which streaks are drawn at full size; on larger pictures they are enlarged."""
+
+MOST_ENLARGED = 3
+"""By how much at most, so that streaks stay thin on pictures of any size."""
 
 FIELD_OF_VIEW_DEGREES = 45.0
 """Vertical angle that a picture is taken to show."""
@@ -34,7 +37,7 @@ FIELD_OF_VIEW_DEGREES = 45.0
 SMALLEST_DROP_MM, LARGEST_DROP_MM = 1.0, 5.0
 """Smaller drops leave no streak that is seen, larger ones break."""
 
-EXPOSURE_OF_OPACITY = 0.01
+EXPOSURE_OF_OPACITY = 0.02
 """Seconds of exposure for which opacities are stated."""
 
 
@@ -55,7 +58,7 @@ class _Layer:
     groups: int
 
 
-_LAYERS = (_Layer(0.6, 1.2, 36, 1), _Layer(1.2, 3.0, 180, 2), _Layer(3.0, 9.0, 300, 1))
+_LAYERS = (_Layer(0.6, 1.2, 36, 1), _Layer(1.2, 3.0, 180, 2), _Layer(3.0, 9.0, 260, 1))
 """From the nearest on, which alone is out of focus."""
 
 
@@ -73,7 +76,7 @@ class Rain:
         rain_rate_range: mm/h, above 0, instead of strengths.
         exposure_range: Seconds that the shutter is open, above 0: longer ones give longer and fainter streaks.
         angle_range: Degrees from the vertical, within -80..80: wind.
-        opacity_range: Opacity of a streak one pixel wide or wider, 0..1, at an exposure of 0.01 s; it falls with the
+        opacity_range: Opacity of a streak one pixel wide or wider, 0..1, at an exposure of 0.02 s; it falls with the
             exposure and with the width of thinner streaks.
         defocus_range: Blur of drops at one metre as a share of the picture's shorter side, 0..0.1.
         dimming_range: Share of the light that the clouds take at strength 1, 0..0.9.
@@ -102,13 +105,13 @@ class Rain:
     def __init__(
         self,
         *,
-        strength_range: tuple[float, float] = (0.2, 0.6),
+        strength_range: tuple[float, float] = (0.3, 0.7),
         rain_rate_range: tuple[float, float] | None = None,
         exposure_range: tuple[float, float] = (0.01, 0.03),
         angle_range: tuple[float, float] = (-15.0, 15.0),
-        opacity_range: tuple[float, float] = (0.45, 0.8),
+        opacity_range: tuple[float, float] = (0.6, 0.9),
         defocus_range: tuple[float, float] = (0.001, 0.004),
-        dimming_range: tuple[float, float] = (0.1, 0.35),
+        dimming_range: tuple[float, float] = (0.2, 0.4),
     ) -> None:
         self.strength_range = check_strength_range(strength_range)
         self.rain_rate_range = rain_rate_range
@@ -149,7 +152,7 @@ class Rain:
         if rate == 0:
             raise NothingToGenerate("strength is 0")
 
-        size_hw = fit_drawing(source.size_hw, max_side=DRAWING_SIDE)
+        size_hw = fit_drawing(source.size_hw, max_side=max(DRAWING_SIDE, min(source.size_hw) // MOST_ENLARGED))
         streaks: np.ndarray = np.zeros(size_hw, np.uint8)
         nearest, others = _draw_drops(size_hw, rate, exposure, opacity, rng)
         for each in nearest:

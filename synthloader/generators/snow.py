@@ -26,7 +26,7 @@ VISIBILITY_CONTRAST = 3.912
 VISIBILITY_AT_FULL_STRENGTH_M = 150.0
 """Visibility in metres at strength 1; a strength s gives this divided by s squared, and 0 no snow."""
 
-DRAWING_SIDE = 640
+DRAWING_SIDE = 400
 """Pixels of the shorter side up to which flakes are drawn at full size; on larger pictures they are enlarged."""
 
 FIELD_OF_VIEW_DEGREES = 45.0
@@ -53,10 +53,11 @@ class _Layer:
 
 
 _LAYERS = (
+    _Layer(0.8, 1.8, 80, 4, 0.75),
+    _Layer(1.8, 4.0, 700, 2, 1.0),
     _Layer(4.0, 12.0, 1800, 1, 0.95),
-    _Layer(1.8, 4.0, 500, 2, 0.95),
-    _Layer(0.8, 1.8, 60, 4, 0.7),
 )
+"""From the nearest on."""
 
 
 class Snow:
@@ -99,14 +100,14 @@ class Snow:
     def __init__(
         self,
         *,
-        strength_range: tuple[float, float] = (0.2, 0.6),
+        strength_range: tuple[float, float] = (0.3, 0.7),
         visibility_range: tuple[float, float] | None = None,
-        flake_size_range: tuple[float, float] = (5.0, 15.0),
+        flake_size_range: tuple[float, float] = (4.0, 24.0),
         fall_speed: float = 1.2,
         exposure_range: tuple[float, float] = (0.004, 0.016),
         angle_range: tuple[float, float] = (-35.0, 35.0),
         defocus_range: tuple[float, float] = (0.002, 0.006),
-        dimming_range: tuple[float, float] = (0.1, 0.3),
+        dimming_range: tuple[float, float] = (0.15, 0.35),
     ) -> None:
         self.strength_range = check_strength_range(strength_range)
         self.visibility_range = visibility_range
@@ -148,11 +149,13 @@ class Snow:
             raise NothingToGenerate("strength is 0")
 
         height, width = fit_drawing(source.size_hw, max_side=DRAWING_SIDE)
-        layer = np.repeat(_find_veil(height, strength, horizon)[:, None], width, axis=1)
         motion = self.fall_speed * exposure / math.cos(angle)
-        for each in _LAYERS:
+        layer: np.ndarray = np.zeros((1, 1), np.uint8)
+        for each in _LAYERS:  # Each is larger than the one before.
             flakes = self._draw_flakes(each, (height, width), strength, motion, angle, defocus, rng)
-            cv2.add(layer, flakes, dst=layer)
+            layer = cv2.add(flakes, cv2.resize(layer, flakes.shape[::-1], interpolation=cv2.INTER_LINEAR), dst=flakes)
+        veil = np.repeat(_find_veil(height, strength, horizon)[:, None], width, axis=1)
+        layer = cv2.add(layer, veil, dst=layer)
         dimming *= min(1.0, math.sqrt(strength))
         light = _find_flake_light(source.image)
         return edit_image(source, blend_light(source.image, layer, light=light, dimming=dimming))
@@ -173,7 +176,7 @@ class Snow:
         defocus: float,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        """(h, w) uint8, the opacity of the flakes of one layer; `motion` is in metres."""
+        """(h, w) uint8, the opacity of the flakes of one layer, shrunk as it says; `motion` is in metres."""
         height, width = size_hw
         small: np.ndarray = np.zeros((max(1, height // flakes.shrink), max(1, width // flakes.shrink)), np.uint8)
         ratio = small.shape[0] / height
@@ -190,7 +193,7 @@ class Snow:
         lengths = np.float32(motion * focal_length) / distances
         centres = numbers[:2].T * np.array([small.shape[1], small.shape[0]], np.float32)
         # Far flakes are drawn clearer than they are, but not so that they cover all of a tiny picture.
-        faintest = 0.35 * min(1.0, height / 240) ** 2
+        faintest = 0.5 * min(1.0, height / 240) ** 2
         # A stroke is at least a pixel wide: what is smaller is fainter instead, and so is what moves.
         widths = np.clip(np.rint(sizes[:count]), 1, 5)
         for wide in range(1, 6):
@@ -198,15 +201,12 @@ class Snow:
             if len(chosen):
                 size, length = float(sizes[chosen].mean()), float(lengths[chosen].mean())
                 opacity = flakes.opacity * max(faintest, min(1.0, size) * size / (size + 0.3 * length))
-                if wide == 1 and length < 2:
-                    draw_dots(small, centres[chosen], opacity=opacity)
+                if wide <= 2 and length < wide + 1:
+                    draw_dots(small, centres[chosen], opacity=opacity, width=wide)
                 else:
                     draw_strokes(small, centres[chosen], lengths[chosen], angle=angle, opacity=opacity, width=wide)
         sigma = max(0.55, defocus * min(height, width) * ratio / (flakes.near_m * flakes.far_m) ** 0.5)
-        small = cv2.GaussianBlur(small, (3, 3) if sigma < 0.8 else (0, 0), sigma)
-        if small.shape == (height, width):
-            return small
-        return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+        return cv2.GaussianBlur(small, (3, 3) if sigma < 0.8 else (0, 0), sigma)
 
     def replace(self, **options: Any) -> Snow:
         """A copy with other options.

@@ -188,6 +188,31 @@ class Tile:
         aimed._choice = self._choice.aim_at(class_id)
         return aimed
 
+    def replace(self, **options: Any) -> Tile:
+        """A copy with other options, bound and aimed as this one is.
+
+        Args:
+            **options: Options of the constructor. Names in `classes` have to be bound again.
+        """
+        own = {
+            "size_hw": self._size_hw,
+            "centred": self._centred,
+            "object_range": self._object_range,
+            "max_zoom": self._max_zoom,
+            "classes": self._choice.classes,
+            "min_visible": self._limits.min_visible,
+            "min_side": self._limits.min_side,
+            "min_area": self._limits.min_area,
+            "drop": self._limits.drop,
+            "keep_empty": self._limits.keep_empty,
+            "max_tries": self._max_tries,
+        }
+        made = Tile(**{**own, **options})
+        if self._choice.aim is not None:
+            made._choice = made._choice.aim_at(self._choice.aim)
+        made._in_one_piece = self._in_one_piece
+        return made
+
     def keep_single_polygons(self) -> Tile:
         """A copy that tries elsewhere where a mask would have holes or several parts, for labels of one polygon."""
         made = copy.copy(self)

@@ -1,4 +1,4 @@
-"""A sample with its label drawn in: translucent masks, boxes, class names."""
+"""A sample with its label drawn in: outlined masks, boxes, class names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ PALETTE: tuple[Color, ...] = (
 MANY_LABELS = 12
 """Above this many, names are written smaller."""
 
-_MASK_OPACITY = 0.32
+_INSTANCE_OPACITY = 0.1
+"""Of a mask with an outline and a box: a hint, under which the object keeps its own colours."""
+_REGION_OPACITY = 0.2
+"""Of a class of a semantic mask, which has no box."""
 
 
 def draw_sample(
@@ -157,7 +160,7 @@ def _draw_instances(canvas: np.ndarray, sample: Sample, target: Instances, names
 def _draw_masks(canvas: np.ndarray, masks: np.ndarray, colors: list[Color], thin: int) -> None:
     for visible, color in zip(masks, colors, strict=True):
         mask = cv2.resize(visible.view(np.uint8), canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        _blend(canvas, mask.astype(bool), color)
+        _blend(canvas, mask.astype(bool), color, _INSTANCE_OPACITY)
         outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(canvas, outlines, -1, color, max(1, thin // 2), cv2.LINE_AA)
 
@@ -224,8 +227,8 @@ def _draw_semantic(canvas: np.ndarray, target: SemanticMask, names: dict[int, st
     found = [int(class_id) for class_id in np.unique(mask) if class_id not in (0, target.ignore_index)]
     thin = max(2, round(min(canvas.shape[:2]) / 200))
     for class_id in found:
-        _blend(canvas, mask == class_id, find_color(class_id, names))
-    _blend(canvas, mask == target.ignore_index, (128, 128, 128))
+        _blend(canvas, mask == class_id, find_color(class_id, names), _REGION_OPACITY)
+    _blend(canvas, mask == target.ignore_index, (128, 128, 128), _REGION_OPACITY)
     for class_id in found:
         # A tint alone is not seen on things of a strong colour of their own.
         region = (mask == class_id).astype(np.uint8)
@@ -248,8 +251,8 @@ def _draw_legend(canvas: np.ndarray, mask: np.ndarray, entries: list[tuple[str, 
     return canvas
 
 
-def _blend(canvas: np.ndarray, where: np.ndarray, color: Color) -> None:
-    canvas[where] = np.rint(canvas[where] * (1 - _MASK_OPACITY) + np.array(color) * _MASK_OPACITY).astype(np.uint8)
+def _blend(canvas: np.ndarray, where: np.ndarray, color: Color, opacity: float) -> None:
+    canvas[where] = np.rint(canvas[where] * (1 - opacity) + np.array(color) * opacity).astype(np.uint8)
 
 
 def _name(class_id: int, names: Mapping[int, str]) -> str:

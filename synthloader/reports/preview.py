@@ -62,10 +62,11 @@ def preview_generated(
     *,
     count: int = 8,
     tile_hw: tuple[int, int] = (300, 400),
+    plain: bool = False,
 ) -> np.ndarray:
     """A contact sheet: each source beside every candidate that was made of it, with the verdict.
 
-    No sample is put into the dataset's cache.
+    Attempts of which nothing was made for one reason share a picture. No sample is put into the dataset's cache.
 
     Args:
         generated: What makes the samples.
@@ -73,6 +74,7 @@ def preview_generated(
             None for `count` sources, evenly spread.
         count: How many.
         tile_hw: Height and width of every picture in pixels.
+        plain: Draw no labels, to judge the pixels.
 
     Returns:
         (H, W, 3) uint8, RGB.
@@ -81,15 +83,18 @@ def preview_generated(
         spread_positions(len(generated.source), check_count("count", count)) if positions is None else positions
     )
     names = {class_id: name for name, class_id in (generated.source.classes or {}).items()}
+    painter = _Painter(names, tile_hw, plain)
     pairs = []
     for position in (Position(*each) for each in chosen):
         before = generated.source[position.source]
-        left = Tile(_draw(before, names, tile_hw), generated.source.name(position.source), "source")
+        left = Tile(painter.draw(before), generated.source.name(position.source), "source")
         source, variant, target_class, donors, epoch, index = position
-        for candidate in list_candidates(
+        candidates = list_candidates(
             generated, source, variant, target_class=target_class, donors=donors, epoch=epoch, index=index
-        ):
-            pairs.append((left, _make_tile(candidate, before, generated, position, names, tile_hw)))
+        )
+        title = f"{_describe(generated.given_generator)}{painter.name_aim(target_class)}"
+        for alike in _gather(candidates):
+            pairs.append((left, painter.make_tile(alike, before, title, variant)))
     return make_contact_sheet(pairs, tile_hw=tile_hw)
 
 
@@ -133,26 +138,45 @@ def list_candidates(
     return found
 
 
-def _make_tile(
-    candidate: Candidate,
-    before: Sample,
-    generated: GeneratedDataset,
-    position: Position,
-    names: dict[int, str],
-    tile_hw: tuple[int, int],
-) -> Tile:
-    target_class = position.target_class
-    aimed = "" if target_class is None else f", for {names.get(target_class, target_class)}"
-    title = f"{_describe(generated.given_generator)}{aimed}"
-    again = f", attempt {candidate.attempt + 1}" if candidate.attempt else ""
-    again = f" (variant {position.variant}{again})"
-    if candidate.sample is None:
-        image = _draw(before.replace(target=None), names, tile_hw)
-        return Tile(image, title, f"nothing made: {candidate.reason}{again}", REJECTED, is_faded=True)
-    image = _draw(candidate.sample, names, tile_hw)
-    if candidate.who:
-        return Tile(image, title, f"rejected by {candidate.who}: {candidate.reason}{again}", REJECTED)
-    return Tile(image, title, f"accepted{again}{_describe_scores(candidate.sample)}", ACCEPTED)
+def _gather(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Candidates in order; those of which nothing was made for one reason come together."""
+    gathered: list[list[Candidate]] = []
+    for candidate in candidates:
+        alike = (same for same in gathered if same[0].sample is None and same[0][1:] == candidate[1:])
+        same = next(alike, None) if candidate.sample is None else None
+        if same is None:
+            gathered.append([candidate])
+        else:
+            same.append(candidate)
+    return gathered
+
+
+class _Painter(NamedTuple):
+    """How the pictures of one sheet are drawn."""
+
+    names: dict[int, str]
+    tile_hw: tuple[int, int]
+    plain: bool
+
+    def draw(self, sample: Sample) -> np.ndarray:
+        shown = sample.replace(target=None) if self.plain else sample
+        return draw_sample(shown, self.names, size_hw=find_fit(sample.size_hw, self.tile_hw))
+
+    def name_aim(self, target_class: int | None) -> str:
+        return "" if target_class is None else f", for {self.names.get(target_class, target_class)}"
+
+    def make_tile(self, alike: Sequence[Candidate], before: Sample, title: str, variant: int) -> Tile:
+        """The picture of a candidate, or of several of which nothing was made for one reason."""
+        attempt, sample, who, reason = alike[0]
+        again = f", attempt {attempt + 1}" if attempt else ""
+        again = f" (variant {variant}{f', {len(alike)} attempts' if len(alike) > 1 else again})"
+        if sample is None:
+            image = self.draw(before.replace(target=None))
+            return Tile(image, title, f"nothing made: {reason}{again}", REJECTED, is_faded=True)
+        image = self.draw(sample)
+        if who:
+            return Tile(image, title, f"rejected by {who}: {reason}{again}", REJECTED)
+        return Tile(image, title, f"accepted{again}{_describe_scores(sample)}", ACCEPTED)
 
 
 def _describe(generator: object) -> str:
@@ -168,7 +192,3 @@ def _describe(generator: object) -> str:
 def _describe_scores(sample: Sample) -> str:
     scores = sample.origin.scores if sample.origin is not None else {}
     return "".join(f", {who} {score:.3g}" for who, score in scores.items())
-
-
-def _draw(sample: Sample, names: dict[int, str], tile_hw: tuple[int, int]) -> np.ndarray:
-    return draw_sample(sample, names, size_hw=find_fit(sample.size_hw, tile_hw))

@@ -406,7 +406,7 @@ def test_export_says_when_nothing_was_judged_and_numbers_classes_without_names(f
         fill(cache, [1])
     status, out, err = run("export", "other", "out", "--format", "coco")
     assert (status, err) == (0, "")
-    assert out == "out: 1 sample as coco.\naccepted by  every sample, for no filter has judged them\n"
+    assert out == "out: 1 sample as coco. No filter has judged them.\n"
     categories = json.loads((folder / "out" / "annotations.json").read_text())["categories"]
     assert [(each["id"], each["name"]) for each in categories] == [(1, "1"), (2, "2")]
 

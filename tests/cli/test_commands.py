@@ -54,6 +54,19 @@ def test_precompute_fills_the_cache_and_says_what_it_did(folder: Path) -> None:
     assert out.splitlines()[1].startswith(f"0 generated, {num_entries} found in the cache, ")
 
 
+def test_precompute_says_what_the_plan_asks_for_beyond_what_there_can_be(folder: Path) -> None:
+    (folder / "recipe.yaml").write_text(
+        RECIPE.replace("plan: {add: 0.5}", "plan: {balance: {to: 15, cap: 1, classes: [coin]}}")
+    )
+    status, out, err = run("precompute", "recipe.yaml", "--workers", "0", "--quiet")
+    assert status == 0
+    asked = int(err.partition("The plan asks for ")[2].partition(" ")[0])
+    assert err.startswith("synthloader: warning: The plan asks for ")
+    assert out.splitlines()[2:] == [
+        f"The plan asks for {asked} samples in an epoch, of which it can have 6: see the warnings."
+    ]
+
+
 def test_precompute_gives_one_json_object(folder: Path) -> None:
     status, out, err = run("precompute", "recipe.yaml", "--workers", "0", "--json")
     assert (status, err) == (0, "")

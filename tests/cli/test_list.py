@@ -60,6 +60,13 @@ def test_one_is_said_in_full() -> None:
     assert (only["group"], only["options"][0]) == ("filters", "min_side: 5")
 
 
+def test_the_choice_between_generators_is_said_as_well() -> None:
+    said = call("one_of")
+    assert said.startswith("generator one_of\n\noptions: 0.7: {night: {}}, 0.3: {rain: {}} (any weights, ")
+    assert "Draw one generator for each sample, by weight" in said
+    assert "Args:" in said
+
+
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     done = CliRunner().invoke(app, ["list", "copypaste"])
     assert done.exit_code == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection
@@ -197,6 +197,8 @@ class TestReaders:
     @given(st.lists(draw_instances(whole=True), min_size=1, max_size=3))
     @settings(max_examples=40)
     def test_what_is_read_back_is_what_was_written(self, samples: list[Sample]) -> None:
+        # Boxes that all lie within one pixel of the corner are taken for normalised ones.
+        assume(all(not len(each.target) or each.target.boxes.max() > 1 for each in samples))  # type: ignore[union-attr, arg-type]
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             export(samples, folder, format="coco")

@@ -124,15 +124,25 @@ def test_objects_stay_nearer_to_the_source_with_a_smooth_way_to_the_background(k
     source = make_noise(make_target(kind))
     made = generate(Blend(Invert(), delta=0.8, object_delta=0.2), source)
     deltas = read_deltas(made, source)
-    inside = np.zeros((60, 80), bool)
-    inside[20:30, 30:50] = True
-    assert np.abs(deltas[inside] - 0.2).max() < 0.01
-    far = np.ones((60, 80), bool)
-    far[16:34, 26:54] = False
-    assert np.abs(deltas[far] - 0.8).max() < 0.01
-    between = deltas[25, 50:54]
-    assert (np.diff(between) > -0.01).all()
-    assert 0.2 < between[0] < between[1] < 0.8
+    outside = np.ones((60, 80), bool)
+    outside[20:30, 30:50] = False
+    assert np.abs(deltas[outside] - 0.8).max() < 0.01, "a halo of the old background"
+    assert np.abs(deltas[23:27, 33:47] - 0.2).max() < 0.01
+    rim = deltas[25, 30:33]
+    assert (np.diff(rim) < 0.01).all()
+    assert 0.2 < rim[0] < 0.79
+
+
+@pytest.mark.parametrize("thickness", [1, 2, 3, 5, 12, 40, 150])
+def test_the_middle_of_an_object_has_the_objects_delta_however_thin_it_is(thickness: int) -> None:
+    mask = np.zeros((400, 400), np.int32)
+    mask[100 : 100 + thickness, 100:300] = 1
+    source = Sample(np.full((400, 400, 3), 40, np.uint8), SemanticMask(mask))
+    deltas = read_deltas(generate(Blend(Invert(), delta=0.8, object_delta=0.2), source), source)
+    row = deltas[:, 200]
+    assert np.abs(row[mask[:, 200] == 0] - 0.8).max() < 0.01
+    assert row[100 + thickness // 2] == pytest.approx(0.2, abs=0.01)
+    assert (np.abs(row[mask[:, 200] == 1] - 0.2) < 0.01).mean() >= min(0.4, 1 / thickness)
 
 
 def test_pixels_between_are_mixed_by_their_own_delta() -> None:
@@ -146,7 +156,7 @@ def test_pixels_between_are_mixed_by_their_own_delta() -> None:
 def test_objects_may_stay_as_they_are() -> None:
     source = make_noise(make_target("masks"))
     made = generate(Blend(Invert(), delta=0.8, object_delta=0), source)
-    assert np.array_equal(made.image[20:30, 30:50], source.image[20:30, 30:50])
+    assert np.array_equal(made.image[23:27, 33:47], source.image[23:27, 33:47])
 
 
 @pytest.mark.parametrize("target", [None, make_target("masks").select(np.zeros(0, int))])

@@ -449,8 +449,9 @@ class TestErrors:
 
     def test_a_source_without_a_target(self) -> None:
         message = (
-            "CopyPaste keeps Instances true, got a source without a target. Give an image that is known to show no "
-            "object a target of no instances, or use a generator that needs no label, such as ColorTransfer."
+            "CopyPaste keeps Instances true, got a source without a target. Read images that are known to show no "
+            "object with BackgroundsDataset (format: backgrounds), which says so and names the classes, or use a "
+            "generator that needs no label, such as ColorTransfer."
         )
         with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
             generate(plain(), make_pool((0, 0, 4, 4)), make_empty().replace(target=None))

@@ -21,7 +21,7 @@ from synthloader.generators.copy_paste import CopyPaste
 from synthloader.generators.metadata_alignment import DEFAULT_PARAMETERS, MetadataAlignment
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
-from synthloader.targets import Instances
+from synthloader.targets import Instances, SemanticMask
 from tests.attributes.squares import Squares, make_empty, make_street
 from tests.contracts.generator_contract import Case, bind, check_generator, check_sample, describe, generate
 from tests.contracts.test_generators import make_scene, scenes
@@ -31,6 +31,7 @@ from tests.generators.pictures import (
     make_classified,
     make_grey,
     make_picture,
+    make_regions,
     read_dried_fruit,
     read_nuclei,
 )
@@ -41,6 +42,8 @@ GRID: dict[str, dict[str, list[Any]]] = {
     },
     "box_bottom": {"bottom_range": list(DEFAULT_PARAMETERS["box_bottom"]["bottom_range"])},
 }
+QUICK: dict[str, Any] = {"parameters": GRID, "num_probes": 32, "max_components": 2}
+"""The street has two modes; more components are tried in `test_mixture.py`."""
 SMALL_GRID: dict[str, dict[str, list[Any]]] = {
     "box_area": {"scale_range": [(0.5, 0.6), (0.9, 1.1), (1.8, 2.0)]},
     "box_bottom": {"bottom_range": [(0.2, 0.5), (0.6, 0.9)]},
@@ -51,7 +54,7 @@ def align(*, seed: int = 0, pool: ListPool | None = None, **options: Any) -> Met
     """Squares, aligned to a street."""
     reference = options.pop("reference", make_street(seed))
     generator = options.pop("generator", Squares())
-    aligned = MetadataAlignment(generator, reference, **{"parameters": GRID, **options})
+    aligned = MetadataAlignment(generator, reference, **{**QUICK, **options})
     return aligned.bind(pool or ListPool(make_empty()), classes=None)
 
 
@@ -240,7 +243,7 @@ class TestSearchOnce:
 
     def test_aimed_before_or_after_binding_is_the_same(self) -> None:
         pool = ListPool(make_empty())
-        before = MetadataAlignment(Squares(), make_street(0), parameters=GRID).aim(7).bind(pool, classes=None)
+        before = MetadataAlignment(Squares(), make_street(0), **QUICK).aim(7).bind(pool, classes=None)
         after = align(pool=pool).aim(7)
         assert before.fingerprint == after.fingerprint
         assert before.configurations == after.configurations
@@ -248,7 +251,7 @@ class TestSearchOnce:
 
     def test_what_was_found_travels_and_the_reference_stays_behind(self) -> None:
         street = make_street(0)
-        aligned = MetadataAlignment(Squares(), street, parameters=GRID)
+        aligned = MetadataAlignment(Squares(), street, **QUICK)
         heavy = len(pickle.dumps(aligned))
         aligned = aligned.bind(ListPool(make_empty(1, size=8)), classes=None)
         report = aligned.report()
@@ -259,6 +262,38 @@ class TestSearchOnce:
         assert copied.report() == report
         assert copied.fingerprint == aligned.fingerprint
         assert copied.generator.calls[0] == 0
+
+    def test_preparing_searches_and_says_nothing_of_a_failure(self) -> None:
+        for failures in (0.0, 1.0):
+            generator = Squares(failures=failures)
+            aligned = align(generator=generator)
+            aligned.prepare()
+            calls = generator.calls[0]
+            assert calls
+            generate(aligned, make_empty()[0], 0)
+            assert generator.calls[0] - calls <= 1
+
+    def test_it_is_logged(self, caplog: pytest.LogCaptureFixture) -> None:
+        aligned = align()
+        with caplog.at_level("INFO", logger="synthloader"):
+            aligned.prepare()
+            aligned.prepare()
+        first, second = (record.getMessage() for record in caplog.records)
+        count = len(GRID["box_area"]["side_range"]) + len(GRID["box_bottom"]["bottom_range"])
+        assert first == (
+            f"searching options of Squares to align box_area, box_bottom: {count} configurations on up to 32 pictures"
+        )
+        assert second.startswith("searched for ")
+
+    def test_pictures_are_decoded_once_while_it_searches_and_not_held_after(self) -> None:
+        pool = ListPool([make_picture(at) for at in range(6)])
+        aligned = MetadataAlignment(CopyPaste(), **{**QUICK, "parameters": SMALL_GRID}).bind(pool, classes=None)
+        aligned.prepare()
+        assert len(pool.decoded) <= 2 * len(pool)  # for the reference, and for the search
+        pool.decoded.clear()
+        generate(aligned, pool.samples[0], 0)
+        generate(aligned, pool.samples[0], 0)
+        assert len(pool.decoded) >= 2
 
     def test_failing_is_remembered(self) -> None:
         generator = Squares(failures=1.0)
@@ -336,6 +371,37 @@ class TestContract:
             generate(generator, make_classified(2), 0)
         assert generator._draws.alignment._found is None
 
+    def test_semantic_masks_are_refused_with_what_to_do(self) -> None:
+        pool = ListPool([make_regions(at) for at in range(3)])
+        generator = bind(make_copies(), pool)
+        with pytest.raises(LabelContractError) as caught:
+            generator.check_source(pool.samples[0])
+        assert str(caught.value) == (
+            "MetadataAlignment aligns objects, got a source with a SemanticMask, which does not tell them apart. Use the "
+            "generator without MetadataAlignment, or a dataset with boxes or instance masks; attributes of the image can "
+            "be aligned for every target: brightness, contrast, sharpness, entropy."
+        )
+        with pytest.raises(LabelContractError, match="does not tell them apart"):
+            generate(generator, pool.samples[0], 0)
+        assert generator.keeps == {Instances}
+
+    def test_attributes_of_the_image_are_aligned_with_semantic_masks_too(self) -> None:
+        pool = ListPool([make_regions(at) for at in range(3)])
+        grid = {"brightness": {"scale_range": [(0.5, 0.5), (1.5, 1.5)]}}
+        aligned = make_copies(attributes=["brightness"], parameters=grid)
+        assert aligned.keeps == CopyPaste().keeps
+        bound = bind(aligned, pool)
+        bound.check_source(pool.samples[0])
+        assert any(generate(bound, sample, seed) is not None for seed, sample in enumerate(pool.samples))
+
+    def test_a_generator_of_semantic_masks_alone_cannot_align_objects(self) -> None:
+        class Regions(Squares):
+            keeps = frozenset({SemanticMask})  # type: ignore[assignment]
+
+        with pytest.raises(LabelContractError, match=r"^MetadataAlignment cannot align objects of Squares\(\)\. Use the"):
+            MetadataAlignment(Regions(), parameters=GRID)
+
+    @pytest.mark.slow
     @pytest.mark.parametrize("data", REAL_DATA)
     def test_real_pictures(self, data: str, shared_data: Path) -> None:
         pool = REAL_DATA[data](shared_data / data, 3)
@@ -352,18 +418,19 @@ class TestCopyPaste:
             "box_bottom": {"bottom_range": [(0.0, 0.3), (0.3, 0.6), (0.3, 1.0), (0.0, 1.0), (0.7, 1.0)]},
         }
         aligned = MetadataAlignment(
-            CopyPaste(scale_range=(2, 3), bottom_range=(0.1, 0.5)), pool, parameters=parameters, num_probes=24
+            CopyPaste(scale_range=(2, 3), bottom_range=(0.1, 0.5)), pool, parameters=parameters, num_probes=16
         ).bind(pool, classes=None)
         before, after = (make_many(generator, pool.samples, 60) for generator in (plain, aligned))
         for name in ("box_area", "box_bottom"):
             near, far = (find_distance(name, made, pool.samples) for made in (after, before))
             assert near < far / 3, (name, far, near)
 
+    @pytest.mark.slow
     def test_nuclei_are_brought_to_the_sizes_of_fruit(self, shared_data: Path) -> None:
         fruit = read_dried_fruit(shared_data / "dried_fruit_instances", 6)
         # Of three domains: their sizes differ more than those of fruit, and one factor for all leaves that as it is.
         nuclei = read_nuclei(shared_data / "nuclei_dsb2018", 6)
-        aligned = MetadataAlignment(CopyPaste(), fruit, ["box_area"], num_probes=24).bind(nuclei, classes=None)
+        aligned = MetadataAlignment(CopyPaste(), fruit, ["box_area"], num_probes=16).bind(nuclei, classes=None)
         row = aligned.report()["box_area"]
         assert row.before is not None
         assert row.after is not None
@@ -407,8 +474,8 @@ class TestArguments:
         with pytest.raises(ValueError) as caught:
             generate(MetadataAlignment(Squares(), parameters=GRID), make_empty()[0], 0)
         assert str(caught.value) == (
-            "pool must be bound before generate, got pool=None. "
-            "Pass MetadataAlignment to GeneratedDataset, or call bind first."
+            "pool must be bound before generate, got pool=None. A dataset binds it: "
+            "generated = GeneratedDataset(real, generator); print(generated.generator.report())."
         )
 
     @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generated import GeneratedDataset
-from synthloader.generators import Chain, CopyPaste, OneOf, Sometimes
+from synthloader.generators import Chain, ColorTransfer, CopyPaste, OneOf, Sometimes, Tile
 from synthloader.generators.composing.output_size import find_output_size
 from synthloader.protocols import Rejected
 from synthloader.sample import Sample
@@ -120,13 +120,23 @@ def test_its_size_is_known_where_it_cannot_change_by_chance() -> None:
 
 
 def test_binding_and_aiming_reach_its_generator() -> None:
-    bound = Sometimes(CopyPaste()).bind(ListPool([make_picture(1, seed=3)]), classes=None)
+    bound = Sometimes(CopyPaste(), probability=1).bind(ListPool([make_picture(1, seed=3)]), classes=None)
     assert bound.uses_pool
     assert "aim=2" in bound.aim(2).fingerprint
-    assert not hasattr(Sometimes(Stamp(3)), "aim")
+    assert not hasattr(Sometimes(Stamp(3), probability=1), "aim")
     assert not Sometimes(Stamp(3)).uses_pool
     with pytest.raises(LabelContractError):
         bound.check_source(make_classified(0))
+
+
+def test_what_adds_a_class_at_times_only_cannot_be_aimed() -> None:
+    for name in ("aim", "max_donors", "list_donors", "use_donors"):
+        assert hasattr(Sometimes(CopyPaste(), probability=1), name)
+        assert not hasattr(Sometimes(CopyPaste(), probability=0.9), name)
+        assert not hasattr(Chain([Sometimes(CopyPaste()), ColorTransfer()]), name)
+    close_up = Sometimes(Tile(size_hw=20, centred=True), probability=0.5)
+    assert close_up.aims_within_source, "Its sources hold the class, whether they are cut or not."
+    assert "aim=2" in close_up.aim(2).fingerprint
 
 
 class Outlining(Stamp):

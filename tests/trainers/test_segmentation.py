@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,10 @@ from torchvision.transforms import v2
 
 from synthloader.adapters import DictAdapter, SemanticAdapter
 from synthloader.batches import MixedBatchSampler
-from synthloader.errors import LabelContractError
 from synthloader.generated import GeneratedDataset
 from synthloader.generators import ColorTransfer, CopyPaste
 from synthloader.mixed import MixedDataset
+from synthloader.targets import SemanticMask
 from tests.shapes import (
     NAMES,
     Redraw,
@@ -228,13 +227,21 @@ class TestFacts:
         assert made.getpalette() == real.getpalette()
 
 
-def test_a_generator_of_objects_is_refused_for_masks(tmp_path: Path) -> None:
-    message = (
-        "CopyPaste does not keep SemanticMask true, which item 0 (VOCdevkit/VOC2012/JPEGImages/0000.jpg) has. It keeps "
-        "Instances: use a generator that keeps SemanticMask, or another dataset."
-    )
-    with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
-        GeneratedDataset(TestTorchvision.make_real(tmp_path), CopyPaste())[0]
+def test_parts_of_the_masks_are_pasted_and_labelled(tmp_path: Path) -> None:
+    generator = CopyPaste(num_range=(2, 2), scale_range=(1, 1), rotation_range=(0, 0))
+    generated = GeneratedDataset(TestTorchvision.make_real(tmp_path), generator)
+    pasted = 0
+    for index in range(4):
+        sample, source = generated.sample(index), generated.source[index]
+        assert sample.origin is not None
+        assert isinstance(sample.target, SemanticMask)
+        assert isinstance(source.target, SemanticMask)
+        edited = sample.origin.edited
+        assert edited is not None
+        assert np.array_equal(sample.target.mask[~edited], source.target.mask[~edited])
+        assert (sample.target.mask[edited] > 0).all()
+        pasted += len(sample.origin.drawn)
+    assert pasted > 4
 
 
 class OfOnesOwn(Dataset[Any]):

@@ -187,8 +187,9 @@ def test_a_built_in_generator_trains_too(folder: Path) -> None:
 
 def test_a_generator_of_objects_is_refused_for_classes(folder: Path) -> None:
     message = (
-        "CopyPaste does not keep ClassLabel true, which item 0 (box/0000.png) has. It keeps Instances: use a generator "
-        "that keeps ClassLabel, or another dataset."
+        "CopyPaste needs cut-outs for classification, got a source with a ClassLabel: nothing says which pixels of an "
+        "image are its object. Give cutouts= (one folder per class), or use a generator that pastes nothing, such as "
+        "ColorTransfer."
     )
     with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
         make_mix(folder, ratio=0.5, generator=CopyPaste())[12]

@@ -117,10 +117,10 @@ def _describe(out: Path, report: ExportReport, selection: Selection) -> str:
 
     left_out = ", ".join(f"{reason} {count:,}" for reason, count in report.left_out.most_common())
     facts = [
-        ("accepted by", selection.filters or "every sample, for no filter has judged them"),
+        ("accepted by", selection.filters),
         ("not accepted", _count_others(selection)),
         ("left out", f"{left_out} (the format cannot hold them)" if left_out else ""),
     ]
-    return f"{out}: {format_count(report.num_written, 'sample')} as {report.format}.\n" + write_facts(
-        facts, width=find_width()
-    )
+    unjudged = "" if selection.filters else " No filter has judged them."
+    headline = f"{out}: {format_count(report.num_written, 'sample')} as {report.format}.{unjudged}"
+    return "\n".join(filter(None, [headline, write_facts(facts, width=find_width())]))

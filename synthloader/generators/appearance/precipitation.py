@@ -48,17 +48,21 @@ def draw_strokes(
     cv2.polylines(layer, list(points), False, value, width, cv2.LINE_AA, _SHIFT)
 
 
-def draw_dots(layer: np.ndarray, /, centres: np.ndarray, *, opacity: float) -> None:
-    """Draw dots of one pixel into a layer, in place: far quicker than strokes.
+def draw_dots(layer: np.ndarray, /, centres: np.ndarray, *, opacity: float, width: int = 1) -> None:
+    """Draw square dots into a layer, in place, at whole pixels: far quicker than strokes.
 
     Args:
         layer: (h, w) uint8, opacity in 1/255.
         centres: (N, 2) floats, column and row, inside the layer.
         opacity: 0..1.
+        width: Pixels.
     """
     columns, rows = centres.astype(np.intp).T
-    height, width = layer.shape
-    layer[np.minimum(rows, height - 1), np.minimum(columns, width - 1)] = round(255 * min(opacity, 1.0))
+    height, across = layer.shape
+    value = round(255 * min(opacity, 1.0))
+    for down in range(width):
+        for right in range(width):
+            layer[np.minimum(rows + down, height - 1), np.minimum(columns + right, across - 1)] = value
 
 
 def blend_light(image: np.ndarray, layer: np.ndarray, /, *, light: int, dimming: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from synthloader.checks import reject
 from synthloader.keys import StampBook, hash_content
@@ -18,6 +19,9 @@ from synthloader.sample import Sample
 __all__ = ["FileReferences", "References", "ReferencesLike", "SampleReferences", "open_references", "read_image"]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+NUM_CHECKED = 64
+"""Files of which the header is read at once, evenly spread: enough to find a folder of something else, and quick."""
 
 ReferencesLike: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Sequence[Sample]"
 
@@ -125,7 +129,7 @@ class SampleReferences:
 def open_references(
     references: ReferencesLike, /, *, argument: str = "references"
 ) -> FileReferences | SampleReferences:
-    """Find reference images; nothing is decoded yet.
+    """Find reference images, without hidden files; nothing is decoded yet, but headers of some are read.
 
     Args:
         references: A folder (with the folders in it), a list of image files, or samples.
@@ -133,7 +137,7 @@ def open_references(
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: There are none.
+        ValueError: There are none, or a file is empty or no image (of many files, some are looked at).
         TypeError: It is something else.
     """
     if isinstance(references, str | os.PathLike):
@@ -168,13 +172,37 @@ def read_image(file: Path, /, *, argument: str = "references") -> np.ndarray:
 
 def _open_folder(folder: Path, argument: str) -> FileReferences:
     if folder.is_file():
+        _check_files([folder], argument)
         return FileReferences([folder], folder.parent, argument=argument)
     if not folder.is_dir():
         reject(argument, "exist", str(folder), "Check the path.", error=FileNotFoundError)
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+    files = sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in IMAGE_SUFFIXES and not _is_hidden(file, folder) and file.is_file()
+    )
     if not files:
         reject(argument, "hold at least one image", str(folder), f"It looks for {', '.join(IMAGE_SUFFIXES)}.")
+    _check_files(files, argument)
     return FileReferences(files, folder, argument=argument)
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    """Whether it, or a folder on the way to it, is hidden: `._a.png` holds no picture, thumbnails are no originals."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _check_files(files: Sequence[Path], argument: str) -> None:
+    """Find what is no image now, and not when it is first drawn: empty files, and others by a look at some of them."""
+    for file in files:
+        if file.stat().st_size == 0:
+            reject(argument, "be whole images", str(file), "The file is empty.")
+    for at in np.unique(np.linspace(0, len(files) - 1, NUM_CHECKED).round().astype(int)).tolist():
+        try:
+            with PIL.Image.open(files[at]):  # Reads the header alone.
+                pass
+        except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
+            read_image(files[at], argument=argument)  # There are formats and sizes that OpenCV alone reads.
 
 
 def _open_files(files: Iterable[object], argument: str) -> FileReferences:
@@ -186,6 +214,7 @@ def _open_files(files: Iterable[object], argument: str) -> FileReferences:
         if not path.is_file():
             reject(f"{argument}[{at}]", "exist", str(file), "Check the path.", error=FileNotFoundError)
         paths.append(path)
+    _check_files(paths, argument)
     root = Path(os.path.commonpath([path.parent for path in paths]))
     return FileReferences(paths, root, argument=argument)
 

@@ -50,7 +50,9 @@ def check(item: Any) -> int:
         assert not outside.any(), f"{outside.sum()} visible pixels lie outside of the box."
         y, x = np.nonzero(mask)
         _, (side, other), _ = cv2.minAreaRect(np.stack([x, y], axis=1).astype(np.float32))
-        assert cv2.contourArea(np.ascontiguousarray(corners[:, :2])) <= 1.1 * (side + 2) * (other + 2) + 4, "The box is not the smallest."
+        assert cv2.contourArea(np.ascontiguousarray(corners[:, :2])) <= 1.1 * (side + 2) * (other + 2) + 4, (
+            "The box is not the smallest."
+        )
     return len(target["masks"])
 
 

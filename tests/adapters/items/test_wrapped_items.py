@@ -107,7 +107,7 @@ def test_every_field_of_a_redrawn_image_is_true_on_its_pixels(shapes: Any, keys:
 @pytest.mark.parametrize("keys", ["all", ("image_id", "masks"), ("masks", "labels"), ("segmentation", "category_id")])
 def test_every_field_of_an_image_with_pasted_objects_is_true_on_its_pixels(shapes: Any, keys: Any) -> None:
     real = shapes(keys)
-    paste = CopyPaste(num_range=(2, 3), scale_range=(1, 1))
+    paste = CopyPaste(num_range=(2, 3), scale_range=(1, 1), rotation_range=(0, 0))
     train = MixedDataset(real, GeneratedDataset(real, paste), ratio=1.0)
     for index in range(6, 12):
         image, target = train[index]

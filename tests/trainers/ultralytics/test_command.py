@@ -95,7 +95,10 @@ def test_wrong_settings_are_usage_errors(words: list[str], said: str, tmp_path: 
 def test_what_cannot_be_is_refused_in_one_line(tmp_path: Path) -> None:
     data = write_data(tmp_path, "detect")
     settings = list_settings(tmp_path, data)
-    for changes, said in (({"generator": "copy_paste"}, "boxes only"), ({"plan": None}, "plan")):
+    for changes, said in (
+        ({"generator": {"copy_paste": {"classes": ["nothing"]}}}, "classes must be names"),
+        ({"plan": None}, "plan"),
+    ):
         done = call(write_recipe(tmp_path, data, **changes), *settings)
         assert done.exit_code == 1, done.output
         assert said in done.stderr

@@ -314,11 +314,11 @@ def test_a_generator_without_masks_is_refused_where_labels_are_polygons(tmp_path
     )
 
 
-def test_a_generator_that_needs_masks_is_refused_on_boxes_before_training(tmp_path: Path) -> None:
+def test_a_generator_that_cannot_serve_the_labels_is_refused_before_training(tmp_path: Path) -> None:
     from synthloader import CopyPaste
 
-    with pytest.raises(LabelContractError, match=r"masks.*boxes only"):
-        make(tmp_path, "detect", generator=CopyPaste())
+    with pytest.raises(LabelContractError, match=r"classes must be names of the dataset's classes"):
+        make(tmp_path, "detect", generator=CopyPaste(classes=["no such class"]))
 
 
 def test_an_object_that_is_cut_in_two_is_rejected_and_counted(tmp_path: Path) -> None:
