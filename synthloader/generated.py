@@ -129,9 +129,10 @@ class GeneratedDataset(Dataset[Any]):
                 "Pass the wrapped dataset itself.",
                 error=TypeError,
             )
+        given: Any = generator
         if isinstance(generator, list | tuple):
-            generator = generator[0] if len(generator) == 1 else Chain(generator)
-        _check_protocol("generator", generator, Generator, "generate, keeps and fingerprint")
+            given = generator[0] if len(generator) == 1 else Chain(generator)
+        _check_protocol("generator", given, Generator, "generate, keeps and fingerprint")
         if hasattr(filters, "judge"):
             reject("filters", "be a list of filters", filters, "Write filters=[MinBox()].", error=TypeError)
         for at, judge in enumerate(filters):
@@ -168,8 +169,8 @@ class GeneratedDataset(Dataset[Any]):
         self.filters = tuple(filters)
         self.cache = cache
         self.store = None if cache is None else Store(cache, before_first=self.note_pool)
-        check_reach(generator)
-        self.given_generator = generator
+        check_reach(given)
+        self.given_generator: Generator = given
         self._maker = CandidateMaker(self.source, seed=self.seed, license=license)
         self._aimed: dict[int | None, Stages] = {}
         self.stale_entries = 0

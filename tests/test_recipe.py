@@ -364,7 +364,7 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
         (
             "format: coco",
             "format: cocoo",
-            "line 2: there is no format 'cocoo'. Did you mean 'coco'? Allowed: coco, imagefolder, images, masks, voc, yolo.",
+            "line 2: there is no format 'cocoo'. Did you mean 'coco'? Allowed: backgrounds, coco, imagefolder, images, masks, voc, yolo.",
         ),
         (
             "  format: coco\n",

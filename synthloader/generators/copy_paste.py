@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from synthloader.checks import check_choice, check_count, check_fraction, check_range, check_type, reject
+from synthloader.checks import check_type, reject
 from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generators.labelling.class_choice import ClassChoice
@@ -22,37 +21,21 @@ from synthloader.generators.pasting.backgrounds import (
     warn_of_own_images,
 )
 from synthloader.generators.pasting.bank_donors import BankDonors
-from synthloader.generators.pasting.blending import BLENDS
 from synthloader.generators.pasting.canvas import Canvas
 from synthloader.generators.pasting.cut_out import CutOut
 from synthloader.generators.pasting.cutout_bank import CutoutBank, CutoutsLike
 from synthloader.generators.pasting.donors import Donors
 from synthloader.generators.pasting.ground import lay_ground
 from synthloader.generators.pasting.labels import label_instances, label_pixels
-from synthloader.generators.pasting.placement import PLACEMENTS, MeasuredPlaces, Place, draw_corner, measure_places
-from synthloader.generators.pasting.warping import bend, rotate
+from synthloader.generators.pasting.options import PasteOptions
+from synthloader.generators.pasting.place_object import place_object
+from synthloader.generators.pasting.placement import MeasuredPlaces, measure_places
 from synthloader.keys import make_fingerprint
-from synthloader.polygons import is_one_polygon
 from synthloader.protocols import Pool
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
 __all__ = ["CopyPaste"]
-
-DONOR_SCALES = (0.8, 1.25)
-"""`scale_range` of donors of the pool: a factor."""
-
-CUTOUT_SCALES = (0.1, 0.4)
-"""`scale_range` of cut-outs: their longer side as a share of the image's shorter side."""
-
-CLASS_SCALES = (0.4, 0.9)
-"""The same in classification: what the image is named after should be seen at once."""
-
-CLASS_MIN_VISIBLE = 0.6
-"""Least `min_visible` in classification."""
-
-FACTORS = (0.01, 10.0)
-"""Least and largest factor by which an object is ever scaled."""
 
 
 class CopyPaste:
@@ -156,18 +139,20 @@ class CopyPaste:
         bottom_range: tuple[float, float] | None = None,
     ) -> None:
         self._given = _list_given(locals())
-        low, high = check_range("num_range", num_range, minimum=1, whole=True)
-        self._num_range = (int(low), int(high))
-        self._scale_range = _check_scales(scale_range, is_share=cutouts is not None)
-        self._has_default_scales = scale_range is None
-        self._rotation_range = _to_floats(check_range("rotation_range", rotation_range, minimum=-180, maximum=180))
-        check_type("flip", flip, bool)
-        self._flip = flip
-        self._placement = check_choice("placement", placement, PLACEMENTS)
-        self._blend = check_choice("blend", blend, BLENDS)
-        self._min_visible = check_fraction("min_visible", min_visible)
+        self._options = PasteOptions(
+            num_range=num_range,
+            scale_range=scale_range,
+            rotation_range=rotation_range,
+            flip=flip,
+            placement=placement,
+            blend=blend,
+            min_visible=min_visible,
+            max_tries=max_tries,
+            elastic_range=elastic_range,
+            bottom_range=bottom_range,
+            is_share=cutouts is not None,
+        )
         self._choice = ClassChoice.read(classes, purpose="paste")
-        self._max_tries = check_count("max_tries", max_tries)
         self._bank = cutouts if cutouts is None or isinstance(cutouts, CutoutBank) else CutoutBank(cutouts)
         check_type("allow_blank_backgrounds", allow_blank_backgrounds, bool)
         if backgrounds is None and allow_blank_backgrounds:
@@ -180,15 +165,6 @@ class CopyPaste:
         if detector is not None and (backgrounds is None or not callable(detector)):
             reject("detector", "be callable and come with backgrounds=", detector, "It looks at backgrounds only.")
         self._detector = detector
-        self._elastic_range = _to_floats(check_range("elastic_range", elastic_range, minimum=0, maximum=0.5))
-        self._bottom_range = (
-            None
-            if bottom_range is None
-            else _to_floats(check_range("bottom_range", bottom_range, minimum=0, maximum=1))
-        )
-        if placement == "measured" and (scale_range is not None or bottom_range is not None):
-            name, value = ("scale_range", scale_range) if scale_range is not None else ("bottom_range", bottom_range)
-            reject(name, "be left out with placement='measured'", value, "Sizes and heights are those of real objects.")
         kinds: set[type[Target]] = (
             {Instances, SemanticMask} if cutouts is None else {Instances, SemanticMask, ClassLabel}
         )
@@ -201,7 +177,7 @@ class CopyPaste:
     @property
     def uses_pool(self) -> bool:
         """Whether another pool would give other samples."""
-        return self._bank is None or self._placement == "measured"
+        return self._bank is None or self._options.placement == "measured"
 
     @property
     def fingerprint(self) -> str:
@@ -209,19 +185,10 @@ class CopyPaste:
         return make_fingerprint(
             "CopyPaste",
             2,
-            num_range=self._num_range,
-            scale_range=None if self._has_default_scales else self._scale_range,
-            rotation_range=self._rotation_range,
-            flip=self._flip,
-            placement=self._placement,
-            blend=self._blend,
-            min_visible=self._min_visible,
+            **self._options.list_parameters(),
             classes=self._choice.classes,
-            max_tries=self._max_tries,
             cutouts=None if self._bank is None else [self._bank.stamp, self._bank.class_table],
             backgrounds=None if self._backgrounds is None else self._backgrounds.stamp,
-            elastic_range=self._elastic_range,
-            bottom_range=self._bottom_range,
             in_one_piece=self._in_one_piece,
             aim=self._choice.aim,
         )
@@ -250,7 +217,7 @@ class CopyPaste:
         bound._bank = None if self._bank is None else self._bank.bind(classes)
         bound._donors = donors if bound._bank is None else BankDonors(bound._bank)
         bound._choice = self._choice.bind(classes)
-        if self._placement == "measured":
+        if self._options.placement == "measured":
             bound._places = measure_places(len(pool), donors.list_boxes)
             if not len(bound._places):
                 raise LabelContractError(
@@ -304,7 +271,7 @@ class CopyPaste:
     @property
     def max_donors(self) -> int:
         """Most objects that a sample gets."""
-        return self._num_range[1]
+        return self._options.num_range[1]
 
     def list_donors(self, class_id: int, /) -> Sequence[str]:
         """Names of all objects of a class that may be pasted, as `Origin.drawn` has them; a few may not be usable."""
@@ -362,14 +329,16 @@ class CopyPaste:
             NothingToGenerate: There is no donor, or no free place.
         """
         self.check_source(source)
-        low, high = self._num_range
+        low, high = self._options.num_range
         count = int(rng.integers(low, high + 1))
         ground, names = source, tuple[str, ...]()
         if self._backgrounds is not None:
             drawn = int(rng.integers(len(self._backgrounds)))
             names = (self._backgrounds.name(drawn),)
             ground = lay_ground(
-                self._backgrounds.read(drawn, source.size_hw, rng, min_visible=self._min_visible), source, name=names[0]
+                self._backgrounds.read(drawn, source.size_hw, rng, min_visible=self._options.min_visible),
+                source,
+                name=names[0],
             )
         donors = self._draw_donors(count, source.target, ground, rng)
         if not donors:
@@ -378,13 +347,21 @@ class CopyPaste:
         canvas = Canvas(
             ground,
             capacity=len(donors),
-            min_visible=max(self._min_visible, CLASS_MIN_VISIBLE) if names_image else self._min_visible,
-            blend=self._blend,
+            min_visible=self._options.find_min_visible(names_image=names_image),
+            blend=self._options.blend,
             in_one_piece=self._in_one_piece,
-            apart=self._placement == "non_overlapping",
+            apart=self._options.placement == "non_overlapping",
         )
         for donor in donors:
-            self._place(donor, canvas, rng, names_image=names_image)
+            place_object(
+                donor,
+                canvas,
+                self._options,
+                places=self._places,
+                names_image=names_image,
+                in_one_piece=self._in_one_piece,
+                rng=rng,
+            )
         if not canvas.layers:
             raise NothingToGenerate("no free place")
         return source.edit(
@@ -398,54 +375,13 @@ class CopyPaste:
     def _draw_donors(self, count: int, target: Target | None, ground: Sample, rng: np.random.Generator) -> list[CutOut]:
         donors, wanted = self._bound_donors, self._choice.wanted
         if self._chosen is not None and self._choice.aim is not None:
-            return donors.take(self._choice.aim, self._chosen, count, maps=ground.maps, min_visible=self._min_visible)
+            return donors.take(
+                self._choice.aim, self._chosen, count, maps=ground.maps, min_visible=self._options.min_visible
+            )
         if isinstance(target, ClassLabel):
             own = frozenset({target.class_id})
             wanted = own if wanted is None else own & wanted
-        return donors.draw(count, rng=rng, class_ids=wanted, maps=ground.maps, min_visible=self._min_visible)
-
-    def _place(self, donor: CutOut, canvas: Canvas, rng: np.random.Generator, *, names_image: bool) -> None:
-        """Scale, mirror, turn and bend an object, and paste it at the first of `max_tries` places that takes it."""
-        place = Place(bottom_range=self._bottom_range)
-        if self._places is not None:
-            place = self._places.draw(donor.class_id, rng=rng)
-        height, width = canvas.size_hw
-        scales = CLASS_SCALES if names_image and self._has_default_scales else self._scale_range
-        factor = self._draw_factor(donor, canvas.size_hw, place, scales, rng)
-        flipped = rng.random() < 0.5
-        degrees = float(rng.uniform(*self._rotation_range))
-        if donor.area * factor**2 * self._min_visible > 2 * height * width:
-            return  # too large for any place; the factor 2 leaves room for rounding
-        donor = donor.resize(factor)
-        if self._flip and flipped and not donor.has_keypoints:
-            donor = donor.flip()
-        changed = rotate(donor, degrees)
-        if changed is not None and self._elastic_range[1] > 0 and not donor.has_keypoints:
-            changed = bend(changed, float(rng.uniform(*self._elastic_range)), rng=rng)
-        if changed is None or (self._in_one_piece and not is_one_polygon(changed.mask)):
-            return
-        for _ in range(self._max_tries):
-            left, top = draw_corner(changed.mask.shape, canvas.size_hw, place, rng=rng)
-            if canvas.paste(changed, left=left, top=top):
-                return
-
-    def _draw_factor(
-        self,
-        donor: CutOut,
-        image_hw: tuple[int, int],
-        place: Place,
-        scales: tuple[float, float],
-        rng: np.random.Generator,
-    ) -> float:
-        height, width = donor.mask.shape
-        if place.area_share is not None:
-            factor = math.sqrt(place.area_share * image_hw[0] * image_hw[1] / (height * width))
-        else:
-            low, high = scales
-            factor = math.exp(rng.uniform(math.log(low), math.log(high)))
-            if self._bank is not None:
-                factor *= min(image_hw) / max(height, width)
-        return min(max(factor, FACTORS[0]), FACTORS[1])
+        return donors.draw(count, rng=rng, class_ids=wanted, maps=ground.maps, min_visible=self._options.min_visible)
 
     @property
     def _bound_donors(self) -> Donors | BankDonors:
@@ -488,15 +424,3 @@ def _list_given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that differ from their defaults."""
     known = inspect.signature(CopyPaste).parameters
     return {name: options[name] for name, option in known.items() if options[name] != option.default}
-
-
-def _check_scales(scale_range: object, *, is_share: bool) -> tuple[float, float]:
-    if scale_range is None:
-        return CUTOUT_SCALES if is_share else DONOR_SCALES
-    if is_share:
-        return _to_floats(check_range("scale_range", scale_range, minimum=0.01, maximum=1))
-    return _to_floats(check_range("scale_range", scale_range, minimum=FACTORS[0], maximum=FACTORS[1]))
-
-
-def _to_floats(pair: tuple[float, float]) -> tuple[float, float]:
-    return float(pair[0]), float(pair[1])

@@ -67,7 +67,7 @@ class Night:
         electrons_range: Photo-electrons that a white pixel collects, above 0: fewer give more shot noise.
         read_noise_range: Standard deviation of the sensor's own noise in electrons, 0..100.
         glow_range: Light that lamps scatter around them, 0..1.
-        sky_range: Share of its light that a large bright part loses besides, 0..1.
+        sky_range: Share of its light that a large white part loses besides, 0..1; what is less bright loses less.
         vignetting: Share of the light that is missing in the corners, 0..1.
 
     Raises:
@@ -215,6 +215,7 @@ class _Lights:
         hardly ever falls where b rises, so that the soft edge between the two gets no line of its own either.
         """
         shape = image[rows].shape[:2]
+        gain: np.ndarray
         if self.sky is None:
             gain = np.full(shape, exposure, np.float32)
         else:
@@ -261,7 +262,7 @@ def _find_sky(brightness: np.ndarray, side: int, missing: float) -> np.ndarray:
     for _ in range(SKY_STEPS):
         sky = cv2.min(cv2.dilate(sky, square), brightness)
     # A little beyond the edge: there the brightness of single pixels decides.
-    sky = cv2.blur(cv2.dilate(sky, np.ones((3, 3), np.uint8)), (3, 3))
+    sky = cv2.blur(cv2.dilate(sky, np.ones((5, 5), np.uint8)), (3, 3))
     share = np.float32(missing) * np.square(sky.astype(np.float32) / 255)
     factor: np.ndarray = share / np.maximum(1 - share, np.float32(0.02))
     return factor

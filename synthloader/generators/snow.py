@@ -26,7 +26,7 @@ VISIBILITY_CONTRAST = 3.912
 VISIBILITY_AT_FULL_STRENGTH_M = 150.0
 """Visibility in metres at strength 1; a strength s gives this divided by s squared, and 0 no snow."""
 
-DRAWING_SIDE = 400
+DRAWING_SIDE = 360
 """Pixels of the shorter side up to which flakes are drawn at full size; on larger pictures they are enlarged."""
 
 FIELD_OF_VIEW_DEGREES = 45.0
@@ -54,8 +54,8 @@ class _Layer:
 
 _LAYERS = (
     _Layer(0.8, 1.8, 80, 4, 0.75),
-    _Layer(1.8, 4.0, 700, 2, 1.0),
-    _Layer(4.0, 12.0, 1800, 1, 0.95),
+    _Layer(1.8, 4.0, 500, 2, 1.0),
+    _Layer(4.0, 12.0, 1400, 1, 0.95),
 )
 """From the nearest on."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -100,6 +101,49 @@ def test_preview_of_another_epoch_shows_other_samples(folder: Path) -> None:
         assert run("preview", "recipe.yaml", "--out", "sheet.png", "--count", "2", "--epoch", epoch)[0] == 0
         sheets.append((folder / "sheet.png").read_bytes())
     assert sheets[0] == sheets[1] != sheets[2]
+
+
+def test_a_plain_preview_draws_no_labels(folder: Path) -> None:
+    for name, options in (("plain.png", ["--plain"]), ("drawn.png", [])):
+        assert run("preview", "recipe.yaml", "--out", name, "--count", "2", *options)[0] == 0
+    assert (folder / "plain.png").read_bytes() != (folder / "drawn.png").read_bytes()
+
+
+SEARCHING = RECIPE.replace(
+    "{copy_paste: {num_range: [1, 2]}}",
+    "[{metadata_alignment: {generator: copy_paste, attributes: [count], num_probes: 4, "
+    "parameters: {count: {num_range: [[1, 1], [3, 3]]}}}}, color_transfer]",
+)
+
+
+def test_preview_says_that_options_are_searched_and_what_it_brought(folder: Path) -> None:
+    pytest.importorskip("sklearn")
+    (folder / "recipe.yaml").write_text(SEARCHING)
+    status, out, err = run("preview", "recipe.yaml", "--out", "sheet.png", "--count", "2")
+    assert status == 0
+    assert re.fullmatch(r"searching options for MetadataAlignment \.\.\. \d+\.\d s\n", err)
+    said = out.splitlines()
+    assert said[:4] == [
+        "sheet.png: 2 generated samples beside their sources",
+        "",
+        "MetadataAlignment, distance to the reference:",
+        "attribute     aligned  components  before   after",
+    ]
+    assert said[4].startswith("box_area      no ")
+    (report,) = json.loads(run("preview", "recipe.yaml", "--out", "sheet.png", "--count", "2", "--json")[1])["reports"]
+    assert report["generator"] == "MetadataAlignment"
+    (count,) = (row for row in report["rows"] if row["attribute"] == "count")
+    assert count["aligned"]
+    assert set(count) == {"attribute", "aligned", "num_components", "before", "after"}
+
+
+def test_precompute_searches_before_it_begins(folder: Path) -> None:
+    pytest.importorskip("sklearn")
+    (folder / "recipe.yaml").write_text(SEARCHING)
+    status, _, err = run("precompute", "recipe.yaml", "--workers", "0")
+    assert status == 0
+    assert err.startswith("searching options for MetadataAlignment ... ")
+    assert run("precompute", "recipe.yaml", "--workers", "0", "--quiet")[2] == ""
 
 
 @pytest.mark.parametrize("plan", ["", "plan: {add: 0}\n", "plan: only\n", "plan: {balance: {to: 5}}\n"])

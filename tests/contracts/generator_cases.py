@@ -259,8 +259,8 @@ APPEARANCE = {
         changes=[
             lambda: FourierDomainAdaptation(references=[make_classified(1)]),
             lambda: FourierDomainAdaptation(references=[make_classified(2)]),
-            lambda: FourierDomainAdaptation(beta_range=(0.005, 0.02)),
-            lambda: FourierDomainAdaptation(beta_range=(0.004, 0.015)),
+            lambda: FourierDomainAdaptation(beta_range=(0, 0.02)),
+            lambda: FourierDomainAdaptation(beta_range=(0.001, 0.002)),
         ],
     ),
     "FourierDomainAdaptation, strong": Case(lambda: FourierDomainAdaptation(beta_range=(0.05, 0.1))),
@@ -289,13 +289,13 @@ APPEARANCE = {
             lambda: Fog(patchiness_range=(0, 0.2)),
             lambda: Fog(min_transmission=0.2),
             lambda: Fog(depth=find_depth),
-            lambda: Fog(depth_map=None),
+            lambda: Fog(depth_map="depth"),
             lambda: Fog(depth_kind="inverse"),
             lambda: Fog(depth_scale=2),
             lambda: Fog(distance_range=(3, 140)),
         ],
     ),
-    "Fog, depth": Case(lambda: Fog(visibility_range=(60, 200), depth=find_depth, depth_map=None)),
+    "Fog, depth": Case(lambda: Fog(visibility_range=(60, 200), depth=find_depth)),
     "Rain": Case(
         Rain,
         changes=[

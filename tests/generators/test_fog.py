@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthloader.errors import NothingToGenerate
+from synthloader.checks import show_value
+from synthloader.errors import LabelContractError, NothingToGenerate
 from synthloader.generators.fog import Fog
+from synthloader.protocols import Demanding
 from synthloader.sample import Sample
 from tests.contracts.generator_contract import Case
 from tests.generators.weather import (
@@ -31,6 +35,27 @@ class Detector:
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return image[..., 0].astype(np.float32)
+
+
+class Distance:
+    """Detectors that differ in what they know, not in their names."""
+
+    def __init__(self, metres: float) -> None:
+        self.metres = metres
+
+    def predict(self, image: np.ndarray) -> np.ndarray:
+        return detect_distance(image, self.metres)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return self.predict(image)
+
+
+def make_detector(metres: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda image: detect_distance(image, metres)
+
+
+def detect_distance(image: np.ndarray, metres: float = 9.0) -> np.ndarray:
+    return np.full(image.shape[:2], metres)
 
 
 def detect_nothing(image: np.ndarray) -> np.ndarray:
@@ -58,7 +83,7 @@ CASE = Case(
         lambda: Fog(min_transmission=0.2),
         lambda: Fog(depth=Detector()),
         lambda: Fog(depth=detect_nothing),
-        lambda: Fog(depth_map=None),
+        lambda: Fog(depth_map="depth"),
         lambda: Fog(depth_map="distance"),
         lambda: Fog(depth_kind="inverse"),
         lambda: Fog(depth_kind="relative_inverse"),
@@ -162,18 +187,18 @@ def test_the_plane_is_foggier_towards_the_horizon_and_even_above_it() -> None:
     assert (deeper[:80] == made[0]).all()
 
 
-def test_maps_go_before_the_detector_and_the_detector_before_the_plane() -> None:
+def test_what_was_named_goes_before_the_map_depth_and_that_before_the_plane() -> None:
     source = make_noise(1, (6, 8), 30, 200)
     mapped = with_depth(source, np.full((6, 8), 50.0))
     plain = make_plain(60)
     detected = make_plain(60, depth=Detector())
-    assert np.array_equal(generate(detected, mapped).image, generate(plain, mapped).image)
+    assert np.array_equal(generate(detected, mapped).image, generate(detected, source).image)
+    assert not np.array_equal(generate(plain, mapped).image, generate(plain, source).image)
     assert not np.array_equal(generate(detected, source).image, generate(plain, source).image)
     seen = with_depth(source, source.image[..., 0].astype(np.float32))
     assert np.array_equal(generate(detected, source).image, generate(plain, seen).image)
-    assert np.array_equal(generate(make_plain(60, depth_map=None), mapped).image, generate(plain, source).image)
-    named = with_depth(source, np.full((6, 8), 50.0), "distance")
-    found = generate(make_plain(60, depth_map="distance"), named).image
+    both = source.replace(maps={"depth": np.full((6, 8), 9.0), "distance": np.full((6, 8), 50.0)})
+    found = generate(make_plain(60, depth_map="distance"), both).image
     assert np.array_equal(found, generate(plain, mapped).image)
 
 
@@ -192,6 +217,14 @@ def test_patches_vary_over_the_picture() -> None:
     assert np.ptp(even[..., 0]) == 0
     assert np.ptp(patchy[..., 0]) > 20
     assert np.abs(np.diff(patchy[..., 0].astype(int), axis=1)).max() < 12
+
+
+def test_a_detector_is_known_by_its_fingerprint_or_its_name() -> None:
+    detectors = [make_detector(5.0), make_detector(90.0)]
+    for at, detector in enumerate(detectors):
+        detector.fingerprint = f"{at}"  # type: ignore[attr-defined]
+    fingerprints = {Fog(depth=each).fingerprint for each in (*detectors, detect_distance, detect_nothing, Detector())}
+    assert len(fingerprints) == 5
 
 
 def test_too_thin_a_fog_is_no_generated_sample() -> None:
@@ -222,13 +255,41 @@ class TestErrors:
         message = "depth must return a map of the image's height and width (60, 80), got depth=(30, 80)."
         check_refused(lambda: generate(Fog(depth=detect_half), make_noise()), ValueError, message)
 
-    def test_a_detector_without_a_name(self) -> None:
-        unnamed = lambda image: image[..., 0]  # noqa: E731
+    @pytest.mark.parametrize(
+        "unnamed",
+        [
+            lambda image: image[..., 0],
+            Distance(5.0).predict,
+            Distance(5.0),
+            make_detector(5.0),
+            functools.partial(detect_distance, metres=5.0),
+            functools.wraps(detect_nothing)(make_detector(5.0)),
+        ],
+    )
+    def test_a_detector_that_shares_its_name_with_others(self, unnamed: Any) -> None:
         message = (
-            f"depth must have an attribute fingerprint or a name of its own, got depth={unnamed!r}. "
+            f"depth must have an attribute fingerprint or be a function of a module, got depth={show_value(unnamed)}. "
             f"Give it a string `fingerprint` that changes when its output would."
         )
         check_refused(lambda: Fog(depth=unnamed), ValueError, message)
+
+    @pytest.mark.parametrize(
+        ("maps", "there_are"),
+        [({}, "It has no maps."), ({"depth": 1, "albedo": 2}, "It has 'albedo', 'depth'.")],
+    )
+    def test_a_map_that_the_source_lacks(self, maps: dict[str, int], there_are: str) -> None:
+        source = make_noise().replace(maps={name: np.full((60, 80), value) for name, value in maps.items()})
+        message = (
+            f"depth_map must be a map of every source, got depth_map='depht'. {there_are} "
+            f"Give depth= instead, or leave both out for distances from a plane."
+        )
+        for ask in (lambda fog: fog.check_source(source), lambda fog: generate(fog, source)):
+            check_refused(lambda ask=ask: ask(Fog(depth_map="depht")), LabelContractError, message)
+        assert isinstance(Fog(), Demanding)
+
+    def test_a_map_and_a_detector(self) -> None:
+        message = "depth_map must be None where a detector is given, got depth_map='depth'. Give depth= or depth_map=."
+        check_refused(lambda: Fog(depth=detect_nothing, depth_map="depth"), ValueError, message)
 
     @pytest.mark.parametrize(
         ("options", "kind", "message"),

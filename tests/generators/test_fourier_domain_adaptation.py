@@ -22,8 +22,8 @@ CASES = {
         changes=[
             lambda: FourierDomainAdaptation(references=[make_classified(1)]),
             lambda: FourierDomainAdaptation(references=[make_classified(2)]),
-            lambda: FourierDomainAdaptation(beta_range=(0.005, 0.02)),
-            lambda: FourierDomainAdaptation(beta_range=(0.01, 0.015)),
+            lambda: FourierDomainAdaptation(beta_range=(0, 0.02)),
+            lambda: FourierDomainAdaptation(beta_range=(0.001, 0.002)),
         ],
     ),
     "FourierDomainAdaptation, everything": Case(lambda: FourierDomainAdaptation(beta_range=(0.5, 0.5))),
@@ -217,8 +217,8 @@ def test_real_pictures(data: str, shared_data: Path) -> None:
 
 def test_its_repr_and_its_pool() -> None:
     free, given = FourierDomainAdaptation(), FourierDomainAdaptation(references=[make_scene(1)])
-    assert repr(free) == "FourierDomainAdaptation(beta_range=(0.005, 0.015))"
-    assert repr(given) == "FourierDomainAdaptation(references=<1 images>, beta_range=(0.005, 0.015))"
+    assert repr(free) == "FourierDomainAdaptation(beta_range=(0.0, 0.002))"
+    assert repr(given) == "FourierDomainAdaptation(references=<1 images>, beta_range=(0.0, 0.002))"
     assert (free.uses_pool, given.uses_pool) == (True, False)
     assert free.bind(ListPool([make_scene(2)]), classes=None).fingerprint == free.fingerprint
 
@@ -242,7 +242,7 @@ class TestErrors:
             f"It is cut short, or of a format that OpenCV cannot read."
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-            generate(FourierDomainAdaptation(references=tmp_path), make_scene(0))
+            FourierDomainAdaptation(references=tmp_path)
 
     def test_no_references(self) -> None:
         message = (

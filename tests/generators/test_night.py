@@ -134,6 +134,22 @@ def test_the_sky_gets_darker_than_the_ground() -> None:
     assert made[-20, 160, 0] > 0.9 * plain[-20, 160, 0]
 
 
+@pytest.mark.parametrize("sky", [0.5, 0.8])
+def test_the_sky_is_as_dark_beside_a_roof_as_elsewhere(sky: float) -> None:
+    image = np.full((240, 320, 3), 225, np.uint8)
+    image[180:] = 60
+    tip = np.array([[160, 40], [250, 200], [70, 200]])  # A roof with a chimney beside it: corners with sky in them.
+    cv2.fillPoly(image, [tip], (60, 50, 40), cv2.LINE_AA)
+    image[90:200, 240:250] = 60
+    plain, made = (generate(night(sky_range=(share, share)), Sample(image)).image.astype(float) for share in (0, sky))
+    far = made[20, 20, 1]
+    assert far < 0.85 * plain[20, 20, 1]
+    is_sky = image[..., 1] == 225
+    assert np.abs(made[is_sky][:, 1] - far).max() <= 2
+    # Soft edges: nothing between roof and sky is brighter than the sky.
+    assert made[..., 1].max() <= far + 3
+
+
 def test_corners_are_darker() -> None:
     made = generate(night(vignetting=0.75), make_flat(200, (65, 65))).image.astype(float)
     assert made[0, 0, 0] == pytest.approx(0.5 * made[32, 32, 0], abs=1)

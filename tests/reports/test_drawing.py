@@ -73,7 +73,7 @@ def test_a_mask_is_tinted_with_the_colour_of_its_class_and_lets_the_picture_thro
     drawn = draw_sample(make_sample(target), names)
     row, column = (int(value) for value in np.argwhere(make_masks()[0]).mean(axis=0))
     color = np.array(find_color(int(target.class_ids[0]), names))
-    assert np.allclose(drawn[row, column], 128 * 0.68 + color * 0.32, atol=1)
+    assert np.allclose(drawn[row, column], 128 * 0.9 + color * 0.1, atol=1)
 
 
 def test_generated_instances_have_a_white_rim() -> None:

@@ -90,3 +90,39 @@ def test_generators_are_named_as_they_are_put_together() -> None:
     assert _describe(Chain([paste, shade])) == "CopyPaste + Shade"
     assert _describe(OneOf([(2, paste), (1, Chain([paste, shade]))])) == "CopyPaste or (CopyPaste + Shade)"
     assert _describe(Chain([OneOf([(1, paste), (1, shade)]), shade])) == "(CopyPaste or Shade) + Shade"
+
+
+class Refuse(Shade):
+    """Makes nothing, and says two reasons in turn."""
+
+    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        self.calls = getattr(self, "calls", 0) + 1
+        raise NothingToGenerate("no donor" if self.calls % 3 else "no room")
+
+
+def test_attempts_that_made_nothing_for_one_reason_share_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs: list[Any] = []
+    monkeypatch.setattr("synthloader.reports.preview.make_contact_sheet", lambda found, **_: pairs.extend(found))
+    preview_generated(make_generated(generator=Refuse(), attempts=6), [(2, 1)])
+    assert [right.caption for _, right in pairs] == [
+        "nothing made: no donor (variant 1, 4 attempts)",
+        "nothing made: no room (variant 1, 2 attempts)",
+    ]
+    pairs.clear()
+    preview_generated(make_generated(generator=Shade(), filters=[RejectBy(share=2.0)]), [(2, 1)])
+    assert len(pairs) == 3, "What was made and rejected is shown, each for itself."
+
+
+def test_a_plain_sheet_shows_the_pixels_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs: list[Any] = []
+    monkeypatch.setattr("synthloader.reports.preview.make_contact_sheet", lambda found, **_: pairs.extend(found))
+    generated = make_generated(generator=Shade(), filters=[])
+    size_hw = generated.source[0].size_hw
+    for plain in (False, True):
+        pairs.clear()
+        preview_generated(generated, [(0, 0)], tile_hw=size_hw, plain=plain)
+        ((left, right),) = pairs
+        assert np.array_equal(left.image, generated.source[0].image) == plain
+        made = generated.make(0, 0).sample
+        assert made is not None
+        assert np.array_equal(right.image, made.image) == plain

@@ -196,7 +196,7 @@ def _check_files(files: Sequence[Path], argument: str) -> None:
     """Find what is no image now, and not when it is first drawn: empty files, and others by a look at some of them."""
     for file in files:
         if file.stat().st_size == 0:
-            reject(argument, "be whole images", str(file), "The file is empty.")
+            read_image(file, argument=argument)  # Raises.
     for at in np.unique(np.linspace(0, len(files) - 1, NUM_CHECKED).round().astype(int)).tolist():
         try:
             with PIL.Image.open(files[at]):  # Reads the header alone.
