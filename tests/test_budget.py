@@ -392,7 +392,7 @@ class Aimed(Shade):
     """Can be aimed, and has no donors to tell of."""
 
     def aim(self, class_id: int, /) -> Aimed:
-        return self
+        return copy(self)
 
 
 @pytest.mark.parametrize("cap", [None, 8])

@@ -252,7 +252,7 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
             "num_range",
             "num_rnage",
             "line 6: generator.copy_paste has no option 'num_rnage'. Did you mean 'num_range'? Allowed: "
-            f"{', '.join(sorted(inspect.signature(CopyPaste).parameters))}.",
+            f"{', '.join(sorted(set(inspect.signature(CopyPaste).parameters) - set(CopyPaste.NOT_IN_RECIPES)))}.",
         ),
         (
             "generator:",
@@ -369,7 +369,7 @@ def test_packages_of_others_are_found_through_entry_points(monkeypatch: pytest.M
         (
             "  format: coco\n",
             "",
-            "line 2: source needs the option 'format', one of: coco, imagefolder, images, masks, voc, yolo.",
+            "line 2: source needs the option 'format', one of: backgrounds, coco, imagefolder, images, masks, voc, yolo.",
         ),
         (
             "images:",

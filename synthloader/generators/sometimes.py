@@ -55,7 +55,7 @@ class Sometimes(WrappingGenerator):
         return make_fingerprint("Sometimes", 1, generator=self.generator.fingerprint, probability=self.probability)
 
     @property
-    def can_be_told(self) -> bool:
+    def _can_be_told(self) -> bool:
         """Whether each sample has the class that is wanted: it is always applied, or finds the class in the source."""
         return self.probability == 1 or aims_within_source(self.generator)
 

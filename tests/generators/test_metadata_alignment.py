@@ -40,7 +40,7 @@ GRID: dict[str, dict[str, list[Any]]] = {
     "box_area": {
         "side_range": [(side, side * spread) for side in np.geomspace(0.03, 0.6, 12).tolist() for spread in (1.3, 2.0)]
     },
-    "box_bottom": {"bottom_range": list(DEFAULT_PARAMETERS["box_bottom"]["bottom_range"])[::2]},
+    "box_bottom": {"bottom_range": list(DEFAULT_PARAMETERS["box_bottom"]["bottom_range"])},
 }
 QUICK: dict[str, Any] = {"parameters": GRID, "num_probes": 32, "max_components": 2}
 """The street has two modes; more components are tried in `test_mixture.py`."""

@@ -30,7 +30,7 @@ def replace_options(
         >>> from synthloader.generators.fog import Fog
         >>> fog = replace_options(Fog(max_distance_m=60), {"strength_range": (0.1, 0.2)})
         >>> fog.max_distance_m, fog.strength_range
-        (60, (0.1, 0.2))
+        (60.0, (0.1, 0.2))
     """
     made = type(generator)
     own = {name: getattr(generator, name) for name in inspect.signature(made).parameters}

@@ -64,14 +64,14 @@ class WrappingGenerator:
         return self._wrap(with_single_polygons(self.generator))
 
     @property
-    def can_be_told(self) -> bool:
+    def _can_be_told(self) -> bool:
         """Whether what its generator is told (the wanted class, the donors) holds for every sample that is made."""
         return True
 
     @property
     def aim(self: Self) -> Callable[[int], Self]:
         """A method: `aim(class_id)` gives a copy that is aimed at this class; missing where it cannot be."""
-        aim = find_aim(self.generator) if self.can_be_told else None
+        aim = find_aim(self.generator) if self._can_be_told else None
         if aim is None:
             raise AttributeError(f"aim: the generator of this {type(self).__name__} cannot be told which is wanted.")
         return lambda class_id: self._wrap(aim(class_id))
@@ -99,7 +99,7 @@ class WrappingGenerator:
         return lambda donors: self._wrap(part.use_donors(donors))
 
     def _find_budgeted(self, name: str) -> Any:
-        part = find_budget(self.generator) if self.can_be_told else None
+        part = find_budget(self.generator) if self._can_be_told else None
         if part is None:
             raise AttributeError(f"{name}: the generator of this {type(self).__name__} cannot be told which to use.")
         return part

@@ -19,6 +19,7 @@ from synthloader.generators.snow import Snow
 from synthloader.generators.tile import Tile
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
+from synthloader.targets import ClassLabel
 from tests.contracts.generator_cases import APPEARANCE, TILING
 from tests.generators.pictures import ListPool, make_classified, make_picture
 
@@ -110,15 +111,17 @@ def test_a_tile_stays_aimed_and_bound() -> None:
 
 
 def test_a_night_is_aligned_to_the_brightness_of_a_reference() -> None:
-    pool = ListPool([make_picture(at, size_hw=(40, 50)) for at in range(6)])
-    strong = Night(strength_range=(0.8, 0.8))
-    reference = [sample.replace(image=generate(strong, sample)) for sample in pool.samples]
+    rng = np.random.default_rng(0)
+    pool = ListPool([Sample(rng.integers(0, 200, (40, 50, 3)).astype(np.uint8), ClassLabel(0)) for _ in range(24)])
+    strong = Night(strength_range=(0.75, 0.85))
+    reference = [sample.replace(image=generate(strong, sample, at)) for at, sample in enumerate(pool.samples)]
     aligned = MetadataAlignment(
         Night(),
         reference,
         attributes=["brightness"],
         parameters={"brightness": {"strength_range": [(0.1, 0.2), (0.75, 0.85)]}},
-        num_probes=6,
+        num_probes=24,
+        max_components=1,
     ).bind(pool, classes=None)
     assert {configuration.options["strength_range"] for configuration in aligned.configurations} == {(0.75, 0.85)}
     assert generate(aligned, pool.samples[0]).mean() < pool.samples[0].image.mean()
