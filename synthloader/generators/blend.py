@@ -21,11 +21,11 @@ from synthloader.generators.composing.composition import (
 from synthloader.generators.composing.same_pixels import are_same_pixels
 from synthloader.generators.composing.same_target import is_same_target
 from synthloader.generators.labelling.contract import check_kept
-from synthloader.generators.labelling.labelled_pixels import find_labelled_pixels
+from synthloader.generators.labelling.labelled_pixels import find_labelled_pixels, soften_boxes
 from synthloader.keys import make_fingerprint
 from synthloader.protocols import Generator, Pool
 from synthloader.sample import Sample
-from synthloader.targets import ClassLabel, Target
+from synthloader.targets import ClassLabel, Instances, Target
 
 __all__ = ["Blend"]
 
@@ -46,8 +46,9 @@ class Blend:
     Delta 0 would be the source, 1 is the edit; between them lie the intermediate domains that help a detector across a
     wide gap. With `object_delta`, labelled objects are kept nearer to the source than the background, so that an edit
     that is careless with them (a strong style, a diffusion model) leaves them recognisable. Objects are the masks of
-    the instances, their boxes where there are no masks, and what is not background in a semantic mask (ignored pixels
-    included). The way from the background's delta is smooth and lies inside their rims, 2 % of the shorter side wide
+    the instances, and what is not background in a semantic mask (ignored pixels included). Of instances with boxes only,
+    the middle of a box counts as the object, and fades towards its sides along an ellipse, so that no box is drawn into
+    the picture. With masks the way from the background's delta is smooth and lies inside their rims, 2 % of the shorter side wide
     and at most half the way to the middle: around the objects would stay a halo of the old background. So their rims
     take on more of the edit than their insides, as things do in another light.
 
@@ -85,7 +86,7 @@ class Blend:
         if find_aim(self.generator) is not None:
             raise LabelContractError(f"Blend wants a generator that adds no objects, got {generator!r}. {_REMEDY}")
         self.delta = _check_delta("delta", delta)
-        if self.delta[0] == 0:
+        if self.delta[1] == 0:
             reject("delta", "be above 0", delta, "At 0 nothing is generated: ask for fewer generated samples instead.")
         self.object_delta = None if object_delta is None else _check_delta("object_delta", object_delta)
         if self.object_delta is not None and self.object_delta[1] > self.delta[0]:
@@ -141,7 +142,12 @@ class Blend:
         made = self.generator.generate(source, rng=rng)
         self._check_made(made, source)
         objects = None if object_delta is None else find_labelled_pixels(source)
-        if object_delta is None or objects is None:
+        target = source.target
+        if object_delta is not None and isinstance(target, Instances) and target.masks is None and len(target):
+            near = soften_boxes(target.boxes, source.size_hw)
+            deltas = np.float32(delta) - np.float32(delta - object_delta) * near
+            image = cv2.blendLinear(made.image, source.image, deltas, 1 - deltas)
+        elif object_delta is None or objects is None:
             image = cv2.addWeighted(made.image, delta, source.image, 1 - delta, 0)
         else:
             deltas = _spread(objects, object_delta, delta)

@@ -274,7 +274,7 @@ class CopyPaste:
         return self._options.num_range[1]
 
     def list_donors(self, class_id: int, /) -> Sequence[str]:
-        """Names of all objects of a class that may be pasted, as `Origin.drawn` has them; a few may not be usable."""
+        """Names of the objects of a class that can be pasted, as `Origin.drawn` has them (see `Donors.list_names`)."""
         return self._bound_donors.list_names(class_id)
 
     def use_donors(self, donors: Sequence[int], /) -> CopyPaste:

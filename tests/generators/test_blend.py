@@ -119,7 +119,18 @@ def test_deltas_are_drawn_from_the_whole_range() -> None:
     assert 0.55 < max(deltas) < 0.61
 
 
-@pytest.mark.parametrize("kind", ["masks", "boxes", "semantic"])
+def test_boxes_are_not_drawn_into_the_picture() -> None:
+    source = make_noise(make_target("boxes"))
+    deltas = read_deltas(generate(Blend(Invert(), delta=0.8, object_delta=0.2), source), source)
+    outside = np.ones((60, 80), bool)
+    outside[20:30, 30:50] = False
+    assert np.abs(deltas[outside] - 0.8).max() < 0.01
+    assert deltas[25, 40] == pytest.approx(0.2, abs=0.02)
+    assert np.abs(deltas[[20, 29], 30:50] - 0.8).max() < 0.15
+    assert np.abs(deltas[20:30, [30, 49]] - 0.8).max() < 0.15
+
+
+@pytest.mark.parametrize("kind", ["masks", "semantic"])
 def test_objects_stay_nearer_to_the_source_with_a_smooth_way_to_the_background(kind: str) -> None:
     source = make_noise(make_target(kind))
     made = generate(Blend(Invert(), delta=0.8, object_delta=0.2), source)
@@ -295,7 +306,8 @@ class TestErrors:
             "delta must be above 0, got delta={}. At 0 nothing is generated: ask for fewer generated samples instead."
         )
         self.check(ValueError, message.format("0"), delta=0)
-        self.check(ValueError, message.format("(0, 0.5)"), delta=(0, 0.5))
+        self.check(ValueError, message.format("(0, 0)"), delta=(0, 0))
+        assert Blend(Invert(), delta=(0, 0.5)).delta == (0, 0.5)
 
     def test_delta_above_1(self) -> None:
         message = "delta must be at most 1, got delta=1.5. Give a number, or a pair (low, high)."

@@ -7,13 +7,13 @@ import numpy as np
 from synthloader.sample import Sample
 from synthloader.targets import Instances, SemanticMask
 
-__all__ = ["find_labelled_pixels"]
+__all__ = ["find_labelled_pixels", "soften_boxes"]
 
 
 def find_labelled_pixels(sample: Sample, /) -> np.ndarray | None:
-    """The objects of a sample: masks, boxes where there are no masks, or all but the background of a semantic mask.
+    """The objects of a sample: masks, or all but the background of a semantic mask.
 
-    Boxes cover every pixel that they touch. Ignored pixels of a semantic mask count as objects, because they are the
+    Ignored pixels of a semantic mask count as objects, because they are the
     borders of objects in many datasets.
 
     Returns:
@@ -24,15 +24,33 @@ def find_labelled_pixels(sample: Sample, /) -> np.ndarray | None:
         objects = target.mask != 0
     elif isinstance(target, Instances) and len(target):
         masks = target.masks
-        objects = _draw_boxes(target.boxes, sample.size_hw) if masks is None else np.any(masks, axis=0)
+        objects = np.zeros(sample.size_hw, np.bool_) if masks is None else np.any(masks, axis=0)
     else:
         return None
     return objects.view(np.uint8) if objects.any() else None
 
 
-def _draw_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
-    drawn = np.zeros(size_hw, np.bool_)
-    corners = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(int)
-    for left, top, right, bottom in corners.tolist():
-        drawn[top:bottom, left:right] = True
-    return drawn
+def soften_boxes(boxes: np.ndarray, size_hw: tuple[int, int], /) -> np.ndarray:
+    """How surely each pixel is of an object of which only the box is known: 1 around the middles of boxes, 0 outside.
+
+    It falls off along ellipses and is 0 at the sides already, so that nothing that follows it shows the boxes.
+
+    Args:
+        boxes: (N, 4) float32, xyxy pixels.
+        size_hw: Height and width of the picture.
+
+    Returns:
+        (H, W) float32 in 0..1.
+    """
+    height, width = size_hw
+    found = np.zeros(size_hw, np.float32)
+    for x1, y1, x2, y2 in boxes.tolist():
+        left, top, right, bottom = max(int(x1), 0), max(int(y1), 0), min(int(x2) + 1, width), min(int(y2) + 1, height)
+        if right <= left or bottom <= top or x2 <= x1 or y2 <= y1:
+            continue
+        across = (np.arange(left, right, dtype=np.float32) + 0.5 - (x1 + x2) / 2) / ((x2 - x1) / 2)
+        down = (np.arange(top, bottom, dtype=np.float32) + 0.5 - (y1 + y2) / 2) / ((y2 - y1) / 2)
+        near = np.clip(1.5 * (1 - np.square(across) - np.square(down)[:, None]), 0, 1).astype(np.float32)
+        window = found[top:bottom, left:right]
+        np.maximum(window, near * near * (3 - 2 * near), out=window)
+    return found

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synthloader.generators.labelling.labelled_pixels import find_labelled_pixels
+from synthloader.generators.labelling.labelled_pixels import find_labelled_pixels, soften_boxes
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask, Target
 
@@ -23,10 +23,20 @@ def test_masks_count_where_there_are_some() -> None:
     assert np.argwhere(found).tolist() == [[1, 2], [3, 0], [3, 1]]
 
 
-def test_boxes_cover_every_pixel_that_they_touch() -> None:
-    found = find_labelled_pixels(Sample(IMAGE, make_instances([[1.5, 0.25, 3.1, 1], [5, 3, 6, 4]])))
-    assert found is not None
-    assert np.argwhere(found).tolist() == [[0, 1], [0, 2], [0, 3], [3, 5]]
+def test_of_boxes_only_nobody_knows_the_pixels() -> None:
+    assert find_labelled_pixels(Sample(IMAGE, make_instances([[1.5, 0.25, 3.1, 1], [5, 3, 6, 4]]))) is None
+
+
+def test_soft_boxes_are_sure_in_the_middle_and_show_no_side() -> None:
+    boxes = np.array([[10, 10, 50, 30], [40, 20, 90, 60], [5, 5, 5, 9]], np.float32)
+    found = soften_boxes(boxes, (70, 80))
+    assert found.dtype == np.float32
+    assert found[20, 30] == found[40, 65] == 1
+    outside = np.ones((70, 80), bool)
+    outside[10:30, 10:50] = outside[20:60, 40:90] = False
+    assert not found[outside].any()
+    assert found[10, 10:40].max() < 0.05
+    assert max(np.abs(np.diff(found, axis=axis)).max() for axis in (0, 1)) < 0.25
 
 
 def test_all_but_the_background_of_a_semantic_mask() -> None:
