@@ -53,8 +53,8 @@ class MixedDataset(Dataset[Any]):
         plan: `Add`, `Replace`, `Only`, `Balance` or `Schedule`.
         seed: Seed of the plan's choices.
         on_shortfall: What is served where every candidate failed: `"real"`, the source itself; `"repeat"`, the
-            candidate of a following position (at most 16 are tried), then the source; `"error"` raises. A real item that
-            stands in has its own size, also where `get_height_and_width` told that of a tile.
+            candidate of a following position (at most 16 are tried), then the source; `"error"` raises. A real item
+            that stands in has its own size, also where `get_height_and_width` told that of a tile.
         transforms: Applied to real and generated items alike, as `transforms(*item)` for tuples.
         mark: Name of a field that every item gets: whether it is generated. Items must be dicts or end in one.
         weight: Weight of a generated item; every item gets the field `weight`, 1.0 for real ones.

@@ -399,8 +399,10 @@ class Source(Sequence[Sample]):
     def _find_adapter(self, items: Sequence[Any]) -> AnyAdapter:
         """The adapter that knows the items, as the dataset wants it: one may know more of its items than they show."""
         found = find_adapter(self.dataset, items)
-        refine = getattr(find_base(self.dataset, 0)[0], "refine_adapter", None)
-        return refine(found) if callable(refine) else found
+        refine: Callable[[AnyAdapter], AnyAdapter] | None = getattr(
+            find_base(self.dataset, 0)[0], "refine_adapter", None
+        )
+        return found if refine is None else refine(found)
 
     def _describe(self, index: int) -> str:
         facts = self.facts(index)

@@ -46,11 +46,11 @@ class Blend:
     Delta 0 would be the source, 1 is the edit; between them lie the intermediate domains that help a detector across a
     wide gap. With `object_delta`, labelled objects are kept nearer to the source than the background, so that an edit
     that is careless with them (a strong style, a diffusion model) leaves them recognisable. Objects are the masks of
-    the instances, and what is not background in a semantic mask (ignored pixels included). Of instances with boxes only,
-    the middle of a box counts as the object, and fades towards its sides along an ellipse, so that no box is drawn into
-    the picture. With masks the way from the background's delta is smooth and lies inside their rims, 2 % of the shorter side wide
-    and at most half the way to the middle: around the objects would stay a halo of the old background. So their rims
-    take on more of the edit than their insides, as things do in another light.
+    the instances, and what is not background in a semantic mask (ignored pixels included). The way from the
+    background's delta is smooth and lies inside their rims, 2 % of the shorter side wide and at most half the way to
+    the middle: around the objects would stay a halo of the old background. So their rims take on more of the edit than
+    their insides, as things do in another light. Of instances with boxes only, the middle of a box counts as the
+    object, and fades towards its sides along an ellipse, so that no box is drawn into the picture.
 
     It keeps the kinds of target that the generator keeps, and only where the target comes back as it was.
 

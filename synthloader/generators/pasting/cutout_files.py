@@ -126,11 +126,11 @@ def _continue_colors(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     What is stored under full transparency (white, often) would otherwise mix into the rim where the cut-out is scaled.
     """
     outside = (~mask).view(np.uint8)
-    _, nearest = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    labels: Any = cv2.distanceTransformWithLabels(outside, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)[1]
     # Each pixel of the object has a label of its own, which need not be in any order.
-    colors = np.zeros((int(nearest.max()) + 1, 3), np.uint8)
-    colors[nearest[mask]] = image[mask]
-    continued: np.ndarray = colors[nearest]
+    colors = np.zeros((int(labels.max()) + 1, 3), np.uint8)
+    colors[labels[mask]] = image[mask]
+    continued: np.ndarray = colors[labels]
     return continued
 
 
