@@ -101,7 +101,7 @@ def test_images_without_labels_serve_as_pool() -> None:
 
 
 def test_every_format_is_tried() -> None:
-    assert {name.split()[0] for name in FORMATS} | {"images"} == set(list_plugins("formats"))
+    assert {name.split()[0] for name in FORMATS} | {"backgrounds", "images"} == set(list_plugins("formats"))
 
 
 class TestErrors:

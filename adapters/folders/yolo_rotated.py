@@ -21,9 +21,9 @@ _VERSION = 1
 class RotatedBoxAdapter:
     """Another adapter, with the four corners of every object drawn anew around what is visible of it.
 
-    Corners stand in the items as keypoints. They are no points of an object that could be hidden or lie outside: of an
-    object that was cut or covered they are those of the smallest rotated box around the rest of its mask, and may lie
-    outside of the image.
+    Corners stand in the items as keypoints. They are no points of an object that could be hidden or lie outside: where
+    one of them was covered or cut off, all four are those of the smallest rotated box around the rest of the mask, and
+    may lie outside of the image.
 
     Args:
         adapter: That of detection items.
@@ -46,10 +46,14 @@ class RotatedBoxAdapter:
         """An item of the dataset's own form."""
         image, target = self._adapter.from_sample(sample, like=like)
         instances = sample.target
-        if isinstance(instances, Instances) and instances.masks is not None and len(instances):
-            corners = np.array(find_quadrilaterals(instances, list(instances.masks)), np.float32)
-            seen = np.full((len(corners), 4, 1), 2, np.float32)
-            target = {**target, "keypoints": torch.from_numpy(np.concatenate([corners, seen], axis=2))}
+        if isinstance(instances, Instances) and instances.masks is not None and instances.keypoints is not None:
+            points = instances.keypoints.copy()
+            hidden = np.flatnonzero((points[..., 2] != 2).any(axis=1))
+            if len(hidden):
+                rest = instances.select(hidden)
+                points[hidden, :, :2] = find_quadrilaterals(rest, list(instances.masks[hidden]))
+                points[..., 2] = 2
+                target = {**target, "keypoints": torch.from_numpy(points)}
         return image, target
 
     def __getattr__(self, name: str) -> Any:
