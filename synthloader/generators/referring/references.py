@@ -14,6 +14,7 @@ import PIL.Image
 
 from synthloader.checks import reject
 from synthloader.keys import StampBook, hash_content
+from synthloader.pil_images import open_image
 from synthloader.sample import Sample
 
 __all__ = ["FileReferences", "References", "ReferencesLike", "SampleReferences", "open_references", "read_image"]
@@ -199,7 +200,7 @@ def _check_files(files: Sequence[Path], argument: str) -> None:
             read_image(file, argument=argument)  # Raises.
     for at in np.unique(np.linspace(0, len(files) - 1, NUM_CHECKED).round().astype(int)).tolist():
         try:
-            with PIL.Image.open(files[at]):  # Reads the header alone.
+            with open_image(files[at]):  # Reads the header alone.
                 pass
         except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning):
             read_image(files[at], argument=argument)  # There are formats and sizes that OpenCV alone reads.
