@@ -96,7 +96,7 @@ def refuse_others(what: str, folder: Path, /) -> None:
         CacheError: It does, or it cannot be read.
     """
     try:
-        names = {name for name in os.listdir(folder) if not name.startswith(".") and not is_shard(folder / name)}
+        names = {name for name in os.listdir(folder) if not name.startswith(".") and not _may_be_shard(folder / name)}
     except OSError as error:
         raise CacheError(
             what, reason=f"{folder}: {error.strerror}", hint="choose a folder that can be written"
@@ -126,6 +126,20 @@ def is_made_as_shard(folder: Path, /) -> bool:
 def is_shard(folder: Path, /) -> bool:
     """Whether it is a folder with an environment of its own, or one that is about to get it."""
     return (folder / "data.mdb").exists() or (folder / "writer.lock").exists()
+
+
+def _may_be_shard(folder: Path) -> bool:
+    """Whether it is a shard, or a folder that another process has just made for one, or is removing."""
+    return is_shard(folder) or _is_empty(folder) or is_shard(folder)
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not os.listdir(folder)
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
 
 
 def check_length(handle: Any, folder: Path, /) -> None:

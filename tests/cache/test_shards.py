@@ -78,6 +78,13 @@ def test_processes_that_open_shards_at_once_get_different_ones(folder: Path) -> 
             connection.send(None)
 
 
+def test_a_cache_opens_while_another_process_makes_a_folder_for_its_first_shard(folder: Path) -> None:
+    (folder / "shard-other-000").mkdir(parents=True)
+    with LMDBCache(folder) as cache:
+        cache.put(b"1", make_sample(1))
+        assert has(cache, 1)
+
+
 def test_the_place_of_a_killed_writer_is_taken_by_the_next(folder: Path) -> None:
     names = []
     for number in range(3):
