@@ -462,27 +462,34 @@ def test_forks_while_other_threads_read_and_write(folder: Path, cache: LMDBCache
         thread.join()
 
 
-def test_a_fork_past_pythons_hooks_is_noticed(folder: Path, cache: LMDBCache) -> None:
-    cache.put(b"1", make_sample(1))
-    reading, writing = os.pipe()
-    child = ctypes.PyDLL(None).fork()
-    if child == 0:
-        try:
-            cache.get(b"1")
-        except CacheError as error:
-            os.write(writing, str(error).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with open(reading, encoding="utf-8") as stream:
-        text = stream.read()
-    assert os.waitpid(child, 0)[1] == 0
+def read_in_a_fork_past_pythons_hooks(folder: Path) -> str:
+    with LMDBCache(folder) as cache:
+        cache.put(b"1", make_sample(1))
+        reading, writing = os.pipe()
+        child = ctypes.PyDLL(None).fork()
+        if child == 0:
+            try:
+                cache.get(b"1")
+            except CacheError as error:
+                os.write(writing, str(error).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        with open(reading, encoding="utf-8") as stream:
+            text = stream.read()
+        assert os.waitpid(child, 0)[1] == 0
+        cache.put(b"2", make_sample(2))
+    return text
+
+
+def test_a_fork_past_pythons_hooks_is_noticed(folder: Path) -> None:
+    # In a process of its own: such a fork hangs in Python itself when another thread waits for the interpreter's lock.
+    text = run_elsewhere(read_in_a_fork_past_pythons_hooks, folder, method="spawn")
     assert text in (
         f"Opening the cache {folder}: The environment '{folder}' is already open in this process. "
         "(close() the cache before the process is forked, or start workers with spawn)",
         "",  # Older versions of the lmdb package open it again, which is well.
     )
-    cache.put(b"2", make_sample(2))
     assert has(folder, 1, 2)
 
 
