@@ -153,11 +153,11 @@ class Sample:
         if before is not None and edited is not None:
             same_size = before.edited is not None and before.edited.shape == edited.shape
             edited = before.edited | edited if same_size else None
-        origin = (before if before is not None else Origin()).replace(
-            edited=edited,
-            drawn=(*(before.drawn if before is not None else ()), *drawn),
-            **{name: changes.pop(name) for name in ("prompt", "model", "weights") if name in changes},
-        )
+        known = {name: changes.pop(name) for name in ("prompt", "model", "weights") if name in changes}
+        if before is None:
+            origin = Origin(edited=edited, drawn=drawn, **known)
+        else:
+            origin = before.replace(edited=edited, drawn=(*before.drawn, *drawn), **known)
         return replace(self, image=image, target=target, origin=origin, **changes)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from synthloader.generators.pasting.blending import PADDING, blend_into
+from synthloader.generators.pasting.blending import MARGINS, PADDING, blend_into
 from synthloader.generators.pasting.cut_out import CutOut, find_tight_box, hide_keypoints, read_share
 from synthloader.polygons import is_one_polygon
 from synthloader.sample import Sample
@@ -97,7 +97,7 @@ class Canvas:
         self._owns_masks = False
         self._has_boxes_only = self.target is not None and self._masks is None and len(self.target) > 0
         self._covered = np.zeros(base.size_hw, np.bool_) if self._has_boxes_only else None
-        self._edges = [] if self.target is None else _round_boxes(self.target.boxes, base.size_hw)
+        self._corners: list[list[float]] = [] if self.target is None else self.target.boxes.tolist()
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -119,7 +119,8 @@ class Canvas:
             return False
         part = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
         mask = donor.mask[part]
-        visible, full = _count(mask), donor.area / donor.share
+        visible = donor.area if mask.shape == donor.mask.shape else _count(mask)
+        full = donor.area / donor.share
         if visible == 0 or self._is_too_little(visible, full):
             return False
         under = self._look_under(mask, rows, columns)
@@ -128,9 +129,9 @@ class Canvas:
 
         row_losses, layer_losses = under
         self._take_from_rows(row_losses, mask, rows, columns)
-        for layer, window, lost in layer_losses:
-            layer.mask[window] &= ~lost
-            layer.area -= _count(lost)
+        for layer, window, lost, count in layer_losses:
+            layer.mask[window] ^= lost
+            layer.area -= count
         self._put_pixels(donor, part, mask, rows, columns)
         self._put_keypoints(donor, mask, rows, columns, left=left, top=top, visible=visible, full=full)
         return True
@@ -149,7 +150,7 @@ class Canvas:
             return np.zeros((0, 4), np.float32)
         boxes: np.ndarray = self.target.boxes.copy()
         for row in self.changed:
-            x1, y1, x2, y2 = self._edges[row]
+            x1, y1, x2, y2 = _round_out(self._corners[row])
             left, top, right, bottom = find_tight_box(~self._covered[y1:y2, x1:x2], near=(0, 0, x2 - x1, y2 - y1))
             if left > 0:
                 boxes[row, 0] = x1 + left
@@ -177,33 +178,33 @@ class Canvas:
             if count:
                 if self._apart or self._is_too_little(layer.area - count, layer.full):
                     return None
-                layer_losses.append((layer, window, lost))
+                layer_losses.append((layer, window, lost, count))
         if self.target is None:
             return {}, layer_losses
         find = self._find_box_losses if self._has_boxes_only else self._find_mask_losses
         row_losses = find(mask, rows, columns)
         return None if row_losses is None else (row_losses, layer_losses)
 
-    def _find_mask_losses(self, mask: np.ndarray, rows: slice, columns: slice) -> dict[int, np.ndarray] | None:
-        """(h, w) bool of what each row would lose."""
+    def _find_mask_losses(self, mask: np.ndarray, rows: slice, columns: slice) -> _Losses | None:
+        """(h, w) bool of what each row would lose, and how many pixels that are."""
         if self._masks is None or self.target is None or not len(self.target):
             return {}
-        count = len(self.target)
-        near = self._masks[:count, rows, columns]
+        near = self._masks[: len(self.target), rows, columns]
+        shown = np.flatnonzero(near.any(axis=(1, 2))).tolist()
         losses = {}
-        for row in np.flatnonzero(near.any(axis=(1, 2))).tolist():
+        for row in shown:
             lost = near[row] & mask
-            lost_area = _count(lost)
-            if not lost_area:
+            count = _count(lost)
+            if not count:
                 continue
             self._measure(row)
-            if self._apart or self._is_too_little(self.areas[row] - lost_area, self.full_areas[row]):
+            if self._apart or self._is_too_little(self.areas[row] - count, self.full_areas[row]):
                 return None
-            losses[row] = lost
-        return None if self._covers_box_without_mask(mask, rows, columns, losses) else losses
+            losses[row] = lost, count
+        return None if self._covers_box_without_mask(mask, rows, columns, shown) else losses
 
-    def _find_box_losses(self, mask: np.ndarray, rows: slice, columns: slice) -> dict[int, np.ndarray] | None:
-        """The same for boxes: (h, w) bool, what is newly covered of each."""
+    def _find_box_losses(self, mask: np.ndarray, rows: slice, columns: slice) -> _Losses | None:
+        """The same for boxes: what is newly covered of each."""
         if self._covered is None:
             return {}
         new = mask & ~self._covered[rows, columns]
@@ -217,7 +218,7 @@ class Canvas:
             self._measure(row)
             if self._apart or self.areas[row] - count < self._find_least(row):
                 return None
-            losses[row] = lost
+            losses[row] = lost, count
         return losses
 
     def _find_least(self, row: int) -> float:
@@ -231,7 +232,7 @@ class Canvas:
         if self._masks is not None:
             area = _count(self._masks[row])
         else:
-            x1, y1, x2, y2 = self._edges[row]
+            x1, y1, x2, y2 = _round_out(self._corners[row])
             area = (x2 - x1) * (y2 - y1)
         self.areas[row], self.full_areas[row] = area, area / read_share(self.target, row)
 
@@ -239,8 +240,9 @@ class Canvas:
         """Rows whose boxes meet a window, and where in the window they lie."""
         found = []
         left, top, right, bottom = columns.start, rows.start, columns.stop, rows.stop
-        for row, (x1, y1, x2, y2) in enumerate(self._edges):
-            if x1 < right and x2 > left and y1 < bottom and y2 > top:
+        for row, box in enumerate(self._corners):
+            if box[0] < right and box[2] > left and box[1] < bottom and box[3] > top:
+                x1, y1, x2, y2 = _round_out(box)
                 inside = (
                     slice(max(y1, top) - top, min(y2, bottom) - top),
                     slice(max(x1, left) - left, min(x2, right) - left),
@@ -248,14 +250,12 @@ class Canvas:
                 found.append((row, inside))
         return found
 
-    def _covers_box_without_mask(
-        self, mask: np.ndarray, rows: slice, columns: slice, touched: Mapping[int, np.ndarray]
-    ) -> bool:
+    def _covers_box_without_mask(self, mask: np.ndarray, rows: slice, columns: slice, shown: list[int]) -> bool:
         """Whether an instance that has a box and not one mask pixel would be covered: its label could not follow."""
         for row, inside in self._find_near(rows, columns):
-            if row not in touched:
+            if row not in shown and mask[inside].any():
                 self._measure(row)
-                if self.full_areas[row] == 0 and mask[inside].any():
+                if self.full_areas[row] == 0:
                     return True
         return False
 
@@ -263,25 +263,25 @@ class Canvas:
         row_losses, layer_losses = under
         left_over = [mask]
         if self._masks is not None:
-            for row, lost in row_losses.items():
+            for row, (lost, _) in row_losses.items():
                 kept = self._masks[row].copy()
                 kept[rows, columns] &= ~lost
                 left_over.append(kept)
-        for layer, window, lost in layer_losses:
+        for layer, window, lost, _ in layer_losses:
             kept = layer.mask.copy()
             kept[window] &= ~lost
             left_over.append(kept)
         return all(is_one_polygon(each) for each in left_over if each.any())
 
-    def _take_from_rows(self, losses: dict[int, np.ndarray], mask: np.ndarray, rows: slice, columns: slice) -> None:
+    def _take_from_rows(self, losses: _Losses, mask: np.ndarray, rows: slice, columns: slice) -> None:
         if self._covered is not None:
             self._covered[rows, columns] |= mask
         masks = self._own_masks() if losses and self._covered is None else None
-        for row, lost in losses.items():
+        for row, (lost, count) in losses.items():
             if masks is not None:
                 window = masks[row, rows, columns]
                 np.logical_xor(window, lost, out=window)
-            self.areas[row] -= _count(lost)
+            self.areas[row] -= count
             self.changed.add(row)
 
     def _own_masks(self) -> np.ndarray:
@@ -311,11 +311,13 @@ class Canvas:
                 slice(columns.start - wide_columns.start, columns.stop - wide_columns.start),
             )
             picture = self.image[wide_rows, wide_columns]
-            before = picture.copy()
-            pixels, wide_mask = np.zeros_like(before), np.zeros(before.shape[:2], np.bool_)
+            before = picture.copy() if MARGINS[self._blend] else None
+            pixels, wide_mask = np.zeros_like(picture), np.zeros(picture.shape[:2], np.bool_)
             pixels[inner], wide_mask[inner] = donor.image[part], mask
             blend_into(picture, pixels, wide_mask, how=self._blend)
-            self.edited[wide_rows, wide_columns] |= wide_mask | (picture != before).any(axis=2)
+            self.edited[rows, columns] |= mask
+            if before is not None:
+                self.edited[wide_rows, wide_columns] |= (picture != before).any(axis=2)
         for name, values in self.maps.items():
             values[rows, columns][mask] = donor.maps[name][part][mask]
 
@@ -344,7 +346,9 @@ class Canvas:
         self.layers.append(Layer(donor, rows, columns, mask.copy(), full, visible, own))
 
 
-_Under = tuple[dict[int, np.ndarray], list[tuple[Layer, tuple[slice, slice], np.ndarray]]]
+_Losses = dict[int, tuple[np.ndarray, int]]
+
+_Under = tuple[_Losses, list[tuple[Layer, tuple[slice, slice], np.ndarray, int]]]
 
 
 def _count(mask: np.ndarray) -> int:
@@ -364,9 +368,6 @@ def _intersect(layer: Layer, rows: slice, columns: slice) -> tuple[tuple[slice, 
     return own, (slice(top - rows.start, bottom - rows.start), slice(left - columns.start, right - columns.start))
 
 
-def _round_boxes(boxes: np.ndarray, size_hw: tuple[int, int]) -> list[list[int]]:
-    """x1 y1 x2 y2 of the pixels that boxes touch."""
-    height, width = size_hw
-    edges = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1).astype(np.int64)
-    found: list[list[int]] = np.clip(edges, 0, [width, height, width, height]).tolist()
-    return found
+def _round_out(box: list[float]) -> tuple[int, int, int, int]:
+    """x1 y1 x2 y2 of the pixels that a box touches."""
+    return math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])

@@ -10,7 +10,7 @@ import numpy as np
 
 from synthloader.class_table import ClassTable
 from synthloader.errors import LabelContractError
-from synthloader.generators.pasting.cut_out import CutOut, cut_out
+from synthloader.generators.pasting.cut_out import CutOut, Extent, cut_out, measure_extent
 from synthloader.generators.pasting.grab_cut import BoxCut, cut_from_box
 from synthloader.generators.pasting.segments import cut_segment, find_segments
 from synthloader.protocols import Pool
@@ -21,6 +21,9 @@ __all__ = ["Donors"]
 
 MAX_DRAWS = 32
 """Pictures drawn in search of donors before giving up. Those known to hold none are not decoded again."""
+
+MAX_EXTENTS = 16_384
+"""Objects of which a process remembers where they lie: some hundred bytes, for a search through all masks."""
 
 MAX_BOX_CUTS = 4096
 """Objects cut out of boxes that a process remembers: each took milliseconds, and a mask is a few kilobytes."""
@@ -33,8 +36,8 @@ class Donors:
     Instances are cut out along their masks; where a picture has boxes only, along masks that GrabCut finds in the boxes
     (see `grab_cut`); of a semantic mask the connected parts are taken.
 
-    What is remembered between calls (who holds which class, which pictures hold no donor, masks found in boxes) only
-    saves work: what is drawn is a function of the pool and the rng alone. Names that were listed travel to other
+    What is remembered between calls (who holds which class, which pictures hold no donor, where the objects lie in
+    them, masks found in boxes) only saves work: what is drawn is a function of the pool and the rng alone. Names that were listed travel to other
     processes, which then cut only what they use.
 
     Args:
@@ -45,6 +48,7 @@ class Donors:
     _table: ClassTable | None = field(default=None, repr=False)
     _holders: dict[frozenset[int] | None, np.ndarray] = field(default_factory=dict, repr=False)
     _barren: dict[frozenset[int] | None, set[int]] = field(default_factory=dict, repr=False)
+    _extents: dict[tuple[int, int], tuple[int, Extent]] = field(default_factory=dict, repr=False)
     _box_cuts: dict[tuple[int, int], BoxCut] = field(default_factory=dict, repr=False)
     _places: dict[int, list[tuple[int, Any]]] = field(default_factory=dict, repr=False)
 
@@ -230,7 +234,8 @@ class Donors:
         if not isinstance(target, Instances):
             return cut_segment(sample, place, name=name)
         if target.masks is not None:
-            return cut_out(sample, place, name=name, min_visible=min_visible)
+            extent = self._find_extent(target, index, place)
+            return cut_out(sample, place, name=name, min_visible=min_visible, extent=extent)
         found = self._box_cuts.get((index, place))
         if found is None:
             others = np.delete(target.boxes, place, axis=0)
@@ -240,10 +245,21 @@ class Donors:
             self._box_cuts[index, place] = found
         return None if found.mask is None else _cut_along(sample, place, found, name)
 
+    def _find_extent(self, target: Instances, index: int, row: int) -> Extent:
+        boxes = hash(target.boxes.tobytes())  # A pool that cuts its pictures at random has others each time.
+        known = self._extents.get((index, row))
+        if known is not None and known[0] == boxes:
+            return known[1]
+        if len(self._extents) >= MAX_EXTENTS:
+            self._extents.pop(next(iter(self._extents)))
+        extent = measure_extent(target, row)
+        self._extents[index, row] = boxes, extent
+        return extent
+
     def __getstate__(self) -> dict[str, Any]:
         """Travel to other processes without what they can find themselves; a long search is not made again."""
         found = {"pool": self.pool, "_places": self._places}
-        return {**found, "_table": None, "_holders": {}, "_barren": {}, "_box_cuts": {}}
+        return {**found, "_table": None, "_holders": {}, "_barren": {}, "_extents": {}, "_box_cuts": {}}
 
 
 def _has_masks_of_objects(sample: Sample) -> bool:

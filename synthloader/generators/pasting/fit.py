@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.pasting.cut_out import read_share
+from synthloader.generators.pasting.cut_out import read_shares
 from synthloader.generators.tiling.window import WindowShares, cut_window, scale_to
 from synthloader.sample import Sample
 from synthloader.targets import Instances
@@ -55,5 +55,5 @@ def _cuts_to_a_scrap(target: object, shares: np.ndarray, min_visible: float) -> 
     if not isinstance(target, Instances):
         return False
     is_crowd = np.zeros(len(target), np.bool_) if target.crowd is None else target.crowd
-    visible = np.array([read_share(target, row) for row in range(len(target))])
+    visible = read_shares(target)
     return bool(((shares > 0) & (shares < 1) & (shares * visible < min_visible) & ~is_crowd).any())

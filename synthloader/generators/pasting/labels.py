@@ -6,7 +6,7 @@ import numpy as np
 
 from synthloader.generators.pasting.attribute_columns import join_columns
 from synthloader.generators.pasting.canvas import Canvas
-from synthloader.generators.pasting.cut_out import find_tight_box, read_share
+from synthloader.generators.pasting.cut_out import find_tight_box, read_shares
 from synthloader.targets import Instances, SemanticMask
 
 __all__ = ["label_instances", "label_pixels"]
@@ -23,7 +23,7 @@ def label_instances(canvas: Canvas, target: Instances, /) -> Instances:
     with_masks = target.masks is not None or not count
     masks = canvas.copy_masks() if with_masks else None
     boxes = np.concatenate([target.boxes, np.zeros((len(layers), 4), np.float32)])
-    shares = np.array([read_share(target, row) for row in range(count)] + [1.0] * len(layers), np.float32)
+    shares = np.concatenate([read_shares(target), np.ones(len(layers), np.float32)])
     if masks is None:
         boxes[:count] = canvas.shrink_boxes()
     for row in canvas.changed:
@@ -43,8 +43,8 @@ def label_instances(canvas: Canvas, target: Instances, /) -> Instances:
         crowd=np.concatenate([crowd, np.zeros(len(layers), np.bool_)]),
         attributes=_join_attributes(canvas, target, shares),
     )
-    areas = [canvas.areas.get(row, 1) for row in range(count)] + [layer.area for layer in layers]
-    gone = [row for row in (*canvas.changed, *range(count, len(areas))) if areas[row] == 0]
+    gone = [row for row in canvas.changed if canvas.areas[row] == 0]
+    gone += [row for row, layer in enumerate(layers, start=count) if layer.area == 0]
     return made.select(np.delete(np.arange(len(made)), gone)) if gone else made
 
 

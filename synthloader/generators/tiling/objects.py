@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from synthloader.generators.pasting.cut_out import read_share
+from synthloader.generators.pasting.cut_out import read_shares
 from synthloader.generators.tiling.window import WindowShares, cut_window, scale_to
 from synthloader.polygons import is_one_polygon
 from synthloader.sample import Sample
@@ -142,7 +142,7 @@ class InstanceObjects:
             return None
         rows = np.flatnonzero(shares > 0)
         is_cut = (shares[rows] < 1) & self._single[rows]
-        known = np.array([read_share(self._target, int(row)) for row in rows])
+        known = read_shares(self._target)[rows].astype(np.float64)
         bad = is_cut & (known * shares[rows] < self._limits.min_visible - 1e-6)
         if bad.any() and self._limits.drop == "tiles":
             return None

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from synthloader.checks import check_count, check_int, reject
-from synthloader.generators.pasting.cut_out import find_tight_box, read_share
+from synthloader.generators.pasting.cut_out import find_tight_box, read_shares
 from synthloader.sample import Sample
 from synthloader.targets import Instances, SemanticMask, Target
 
@@ -183,7 +183,7 @@ def _cut_instances(target: Instances, shares: np.ndarray, window: tuple[slice, s
         keypoints[..., :2] -= corner
         _forget_outside(keypoints, height, width)
     attributes = {name: column[rows] for name, column in target.attributes.items()}
-    known = np.array([read_share(target, int(row)) for row in rows], np.float64)
+    known = read_shares(target)[rows].astype(np.float64)
     _note_visible(attributes, known, shares[rows])
     return Instances(
         class_ids=target.class_ids[rows],
