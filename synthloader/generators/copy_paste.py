@@ -184,7 +184,7 @@ class CopyPaste:
         """Name, version and every parameter; the class that is aimed at; ids instead of names once bound."""
         return make_fingerprint(
             "CopyPaste",
-            2,
+            3,
             **self._options.list_parameters(),
             classes=self._choice.classes,
             cutouts=None if self._bank is None else [self._bank.stamp, self._bank.class_table],

@@ -167,7 +167,7 @@ def cut_out(
         keypoints = target.keypoints[row] - np.array([left, top, 0], np.float32)
         keypoints[keypoints[:, 2] == 0] = 0
     if extent.in_front:
-        in_front = target.masks[list(extent.in_front), top:bottom, left:right].any(axis=0)
+        in_front = np.logical_or.reduce(target.masks[list(extent.in_front), top:bottom, left:right])
         area = cv2.countNonZero(mask.view(np.uint8))
         mask = mask & ~in_front
         own = cv2.countNonZero(mask.view(np.uint8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import numpy as np
 from synthloader.class_table import ClassTable
 from synthloader.errors import LabelContractError
 from synthloader.generators.pasting.cut_out import CutOut, Extent, cut_out, measure_extent
-from synthloader.generators.pasting.grab_cut import BoxCut, cut_from_box
+from synthloader.generators.pasting.grab_cut import BoxCut, cut_from_box, find_window
+from synthloader.generators.pasting.memory import Memory
 from synthloader.generators.pasting.segments import cut_segment, find_segments
 from synthloader.protocols import Pool
 from synthloader.sample import Sample
@@ -37,8 +38,8 @@ class Donors:
     (see `grab_cut`); of a semantic mask the connected parts are taken.
 
     What is remembered between calls (who holds which class, which pictures hold no donor, where the objects lie in
-    them, masks found in boxes) only saves work: what is drawn is a function of the pool and the rng alone. Names that were listed travel to other
-    processes, which then cut only what they use.
+    them, masks found in boxes) only saves work: what is drawn is a function of the pool and the rng alone. Names that
+    were listed travel to other processes, which then cut only what they use.
 
     Args:
         pool: Samples with `Instances` or a `SemanticMask`.
@@ -48,8 +49,8 @@ class Donors:
     _table: ClassTable | None = field(default=None, repr=False)
     _holders: dict[frozenset[int] | None, np.ndarray] = field(default_factory=dict, repr=False)
     _barren: dict[frozenset[int] | None, set[int]] = field(default_factory=dict, repr=False)
-    _extents: dict[tuple[int, int], tuple[int, Extent]] = field(default_factory=dict, repr=False)
-    _box_cuts: dict[tuple[int, int], BoxCut] = field(default_factory=dict, repr=False)
+    _extents: Memory[Extent] = field(default_factory=lambda: Memory(MAX_EXTENTS), repr=False)
+    _box_cuts: Memory[BoxCut] = field(default_factory=lambda: Memory(MAX_BOX_CUTS), repr=False)
     _places: dict[int, list[tuple[int, Any]]] = field(default_factory=dict, repr=False)
 
     def draw(
@@ -234,32 +235,18 @@ class Donors:
         if not isinstance(target, Instances):
             return cut_segment(sample, place, name=name)
         if target.masks is not None:
-            extent = self._find_extent(target, index, place)
+            boxes = target.boxes.tobytes()
+            extent = self._extents.find((index, place), boxes, lambda: measure_extent(target, place))
             return cut_out(sample, place, name=name, min_visible=min_visible, extent=extent)
-        found = self._box_cuts.get((index, place))
-        if found is None:
-            others = np.delete(target.boxes, place, axis=0)
-            found = cut_from_box(sample.image, target.boxes[place], others=others)
-            if len(self._box_cuts) >= MAX_BOX_CUTS:
-                self._box_cuts.pop(next(iter(self._box_cuts)))
-            self._box_cuts[index, place] = found
+        box, others = target.boxes[place], np.delete(target.boxes, place, axis=0)
+        looked_at = target.boxes.tobytes() + _read_some_rows(sample.image, box)
+        found = self._box_cuts.find((index, place), looked_at, lambda: cut_from_box(sample.image, box, others=others))
         return None if found.mask is None else _cut_along(sample, place, found, name)
-
-    def _find_extent(self, target: Instances, index: int, row: int) -> Extent:
-        boxes = hash(target.boxes.tobytes())  # A pool that cuts its pictures at random has others each time.
-        known = self._extents.get((index, row))
-        if known is not None and known[0] == boxes:
-            return known[1]
-        if len(self._extents) >= MAX_EXTENTS:
-            self._extents.pop(next(iter(self._extents)))
-        extent = measure_extent(target, row)
-        self._extents[index, row] = boxes, extent
-        return extent
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to other processes without what they can find themselves; a long search is not made again."""
-        found = {"pool": self.pool, "_places": self._places}
-        return {**found, "_table": None, "_holders": {}, "_barren": {}, "_extents": {}, "_box_cuts": {}}
+        fresh = Donors(self.pool, _places=self._places)
+        return {each.name: getattr(fresh, each.name) for each in fields(self)}
 
 
 def _has_masks_of_objects(sample: Sample) -> bool:
@@ -312,6 +299,12 @@ def _cut_along(sample: Sample, row: int, found: BoxCut, name: str) -> CutOut | N
     alone = sample.target.select(np.array([row])).replace(masks=masks)
     donor = cut_out(sample.replace(target=alone), 0, name=name, min_visible=0)
     return None if donor is None else donor.rename(f"{name}#{row}")
+
+
+def _read_some_rows(image: np.ndarray, box: np.ndarray) -> bytes:
+    """Pixels of a box, at most some 64 rows of it: other pictures have others."""
+    x1, y1, x2, y2 = find_window(image, box)
+    return image[y1 : y2 : max(1, (y2 - y1) // 32), x1:x2].tobytes()
 
 
 def _have_same_maps(donor: Mapping[str, np.ndarray], source: Mapping[str, np.ndarray]) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from synthloader.generators.pasting.cut_out import find_tight_box
 
-__all__ = ["BoxCut", "cut_from_box"]
+__all__ = ["BoxCut", "cut_from_box", "find_window"]
 
 MIN_SIDE = 10
 """Shortest side of a box in pixels: below that, an outline that is one pixel off is off by a third of the area."""
@@ -106,7 +106,7 @@ def cut_from_box(image: np.ndarray, box: np.ndarray, /, *, others: np.ndarray | 
         >>> cut.reason, cut.box, cut.mask[15, 15], cut.mask[0, 0]
         ('', (15, 15, 46, 46), np.True_, np.False_)
     """
-    window = _find_window(image, box)
+    window = find_window(image, box)
     x1, y1, x2, y2 = window
     if min(x2 - x1, y2 - y1) < MIN_SIDE:
         return BoxCut(None, window, "too small")
@@ -123,7 +123,8 @@ def cut_from_box(image: np.ndarray, box: np.ndarray, /, *, others: np.ndarray | 
     return BoxCut(_enlarge(mask[crop.inner], window), window, "")
 
 
-def _find_window(image: np.ndarray, box: np.ndarray) -> tuple[int, int, int, int]:
+def find_window(image: np.ndarray, box: np.ndarray) -> tuple[int, int, int, int]:
+    """x1 y1 x2 y2 of the pixels that a box touches."""
     height, width = image.shape[:2]
     x1, y1 = (int(value) for value in np.floor(box[:2]))
     x2, y2 = (int(value) for value in np.ceil(box[2:]))

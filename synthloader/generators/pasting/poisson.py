@@ -22,16 +22,15 @@ STRONG_KERNEL, WEAK_KERNEL = (
 MAX_COARSEST_SIDE = 6
 """A larger grid is not solved by sweeps alone."""
 
+MAX_COARSEST_SIDE_CUT, NUM_CYCLES_CUT = 3, 2
+"""The same, and the number of V-cycles, where the image cuts the object off: values are given on a part of the outline
+only, and are felt from farther away."""
+
 NUM_COARSEST_SWEEPS = 2
 """Pairs of sweeps on the coarsest grid, of which only a correction is asked."""
 
 NUM_LONE_SWEEPS = 20
 """Pairs of sweeps where the window is so small that there is no coarser grid."""
-
-MAX_MIRROR = 256
-"""Longest mirror image, in pixels, of a mask that touches two opposite sides."""
-
-NUM_MIRROR_CYCLES = 4
 
 HIDDEN_SHARE = np.float32(2.75)
 """4 would be all that the finer grid feels, and corrects too little; below 2 the correction may be far too large."""
@@ -42,9 +41,9 @@ def solve_membrane(mask: np.ndarray, values: np.ndarray, counts: np.ndarray, /) 
 
     For each pixel q of the mask, over its neighbours p (left, right, above, below) inside the window:
     `sum of (u[q] - u[p]) = 0`, where u[p] is given if p lies outside the mask (Dirichlet). Nothing flows across the
-    window's sides (Neumann). One pass from coarse to fine, then one V-cycle. For given values within -130..160
-    that vary smoothly, the largest error on the mask was 0.6 in the median of 755 random shapes with cracks and holes,
-    2.5 in 99 of 100, 4.4 in the worst.
+    window's sides (Neumann). One pass from coarse to fine, then one V-cycle, or two. For given values within
+    -130..160 that vary smoothly, the largest error on the mask was 0.7 in the median of 826 random shapes with cracks,
+    holes and cut sides, 3.0 in 99 of 100, 6.2 in the worst.
 
     Args:
         mask: (h, w) bool, with at least one pixel inside and one outside.
@@ -58,55 +57,13 @@ def solve_membrane(mask: np.ndarray, values: np.ndarray, counts: np.ndarray, /) 
         Brandt 1977, "Multi-level adaptive solutions to boundary-value problems" (full multigrid). Pixels of a coarser
         grid whose way to the next is cut by the outline feel it at half of the distance (Shortley, Weller 1938).
     """
-    height, width = mask.shape
-    mirrors = _measure_mirrors(mask)
-    window = np.s_[mirrors[0] : mirrors[0] + height, mirrors[2] : mirrors[2] + width]
-    solid = mask.astype(np.float32)
-    ends = None
-    if any(mirrors):
-        solid, values, counts = (_mirror(field, mirrors) for field in (solid, values, counts))
-        ends = _find_ends(solid)
-    inner = values
-    if ends is not None:
-        # The images end in pixels that hold the mean of the given values.
-        mean = values.sum(axis=(0, 1)) / max(float(counts.sum()), 1.0)
-        values, counts = values + ends[..., None] * mean, counts + ends
-    grids = _build_grids(solid, counts)
-    solution = _run_cycle(grids, 0, values, _guess(grids, values, counts))
-    if ends is not None:
-        for _ in range(NUM_MIRROR_CYCLES):
-            solution = _mirror(solution[window], mirrors)
-            solution = _run_cycle(grids, 0, inner + ends[..., None] * solution, solution)
-    return solution[window]
-
-
-def _measure_mirrors(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """By how many pixels to mirror the window at each side that the mask touches: a mirror lets nothing flow across.
-
-    At one of two opposite sides the mirror image is complete. At both, the images would go on for ever; they end where
-    they hardly matter, and some more cycles make up for it.
-    """
-    height, width = mask.shape
-    top, bottom = bool(mask[0].any()), bool(mask[-1].any())
-    left, right = bool(mask[:, 0].any()), bool(mask[:, -1].any())
-    endless_down, endless_across = top and bottom, left and right
-    # How far the end of an image is felt depends on how wide the mask is across, if it is bounded there.
-    rows, columns = (max(height, width),) * 2 if endless_down and endless_across else (width, height)
-    rows = min(rows, MAX_MIRROR) if endless_down else height
-    columns = min(columns, MAX_MIRROR) if endless_across else width
-    return rows * top, rows * bottom, columns * left, columns * right
-
-
-def _mirror(field: np.ndarray, mirrors: tuple[int, int, int, int]) -> np.ndarray:
-    return cv2.copyMakeBorder(field, *mirrors, cv2.BORDER_REFLECT)
-
-
-def _find_ends(solid: np.ndarray) -> np.ndarray | None:
-    """At how many sides of the mirrored window each pixel of the mask lies; None where none does."""
-    ends = np.zeros_like(solid)
-    for side in (np.s_[0, :], np.s_[-1, :], np.s_[:, 0], np.s_[:, -1]):
-        ends[side] += solid[side]
-    return ends if ends.any() else None
+    is_cut = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
+    max_coarsest_side, num_cycles = (MAX_COARSEST_SIDE_CUT, NUM_CYCLES_CUT) if is_cut else (MAX_COARSEST_SIDE, 1)
+    grids = _build_grids(mask.astype(np.float32), counts, max_coarsest_side)
+    solution = _guess(grids, values, counts)
+    for _ in range(num_cycles):
+        solution = _run_cycle(grids, 0, values, solution)
+    return solution
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,10 +77,10 @@ class _Grid:
     weak: np.ndarray
 
 
-def _build_grids(solid: np.ndarray, ground: np.ndarray) -> list[_Grid]:
+def _build_grids(solid: np.ndarray, ground: np.ndarray, max_coarsest_side: int) -> list[_Grid]:
     links = _sum_neighbours(solid)
     grids = [_Grid(_spread(solid), np.float32(4), None, _spread(solid * (STRONG / 4)), _spread(solid * (WEAK / 4)))]
-    while max(solid.shape) > MAX_COARSEST_SIDE and min(solid.shape) > 2:
+    while max(solid.shape) > max_coarsest_side:
         # Ground: 1 for each neighbour outside, 2 where the outline already lies between. And never less than what the
         # finer grid feels around: a crack or a hole may lie between all pixels of this one.
         hidden: np.ndarray = cv2.pyrDown(ground)
@@ -149,7 +106,8 @@ def _build_grids(solid: np.ndarray, ground: np.ndarray) -> list[_Grid]:
 
 
 def _sum_neighbours(field: np.ndarray) -> np.ndarray:
-    return cv2.filter2D(field, -1, CROSS, borderType=cv2.BORDER_CONSTANT)
+    """At the window's sides a pixel is its own neighbour, and nothing flows between the two."""
+    return cv2.filter2D(field, -1, CROSS, borderType=cv2.BORDER_REPLICATE)
 
 
 def _spread(plane: np.ndarray) -> np.ndarray:
@@ -213,7 +171,7 @@ def _sweep(grid: _Grid, solution: np.ndarray, wanted: np.ndarray, relaxation: np
     factor = grid.strong if relaxation > 1 else grid.weak
     if grid.ground is None:  # All degrees are 4, so the old solution goes into the same sum.
         kernel = STRONG_KERNEL if relaxation > 1 else WEAK_KERNEL
-        solution = cv2.filter2D(solution, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+        solution = cv2.filter2D(solution, -1, kernel, borderType=cv2.BORDER_REPLICATE)
         solution += wanted
         solution *= factor
         return solution

@@ -118,3 +118,40 @@ def test_parts_of_a_semantic_mask_are_named() -> None:
         names = donors.list_names(class_id)
         assert bool(names) == bool(list(names))
         assert use_all(donors, class_id) == list(names)
+
+
+class ChangingPool(ListPool):
+    """Gives another of its samples under the same number each time, as a dataset that crops at random does."""
+
+    turn = 0
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any, /) -> Any:
+        self.turn += 1
+        return self.samples[self.turn % len(self.samples)]
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_objects_are_looked_for_anew_where_a_picture_has_changed(with_masks: bool) -> None:
+    first: Any = make_masked(1) if with_masks else make_boxed(1)
+    moved = np.roll(first.image, (7, -9), axis=(0, 1))
+    shift = np.array([-9, 7, -9, 7], np.float32) if with_masks else np.zeros(4, np.float32)
+    masks = np.roll(first.target.masks, (7, -9), axis=(1, 2)) if with_masks else None
+    second = Sample(moved, first.target.replace(boxes=np.maximum(first.target.boxes + shift, 0), masks=masks))
+    pool = ChangingPool([first, second])
+
+    def draw(donors: Donors, seed: int) -> list[Any]:
+        rng, wanted = np.random.default_rng(seed), frozenset({1})
+        return [
+            (each.name, each.image.tobytes(), each.mask.tobytes())
+            for each in donors.draw(2, rng=rng, class_ids=wanted, maps={}, min_visible=0)
+        ]
+
+    remembering = Donors(pool)
+    for seed in range(6):
+        pool.turn = seed
+        found = draw(remembering, seed)
+        pool.turn = seed
+        assert found == draw(Donors(pool), seed)

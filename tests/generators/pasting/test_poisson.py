@@ -148,3 +148,12 @@ def test_the_same_input_gives_the_same_bits() -> None:
     mask, field = make_ellipse((50, 60)), make_smooth_field((50, 60))
     first, second = (solve_membrane(mask, *collect_given(field, mask)) for _ in range(2))
     assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("size_hw", [(60, 80), (150, 141), (9, 130)])
+def test_an_object_that_the_image_cuts_off_takes_its_values_from_the_rest_of_its_outline(
+    size_hw: tuple[int, int],
+) -> None:
+    mask = np.zeros(size_hw, bool)
+    mask[: size_hw[0] - 2, 2:] = True  # nothing is given above and to the right
+    assert find_error(make_smooth_field(size_hw), mask) < 2
