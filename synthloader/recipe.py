@@ -32,7 +32,7 @@ from typing import Any, NoReturn
 
 from synthloader.cache import LMDBCache
 from synthloader.cells import Draw
-from synthloader.checks import check_choice, check_count, check_int, check_type, show_value, suggest_name
+from synthloader.checks import check_choice, check_count, check_int, check_type, show_value
 from synthloader.errors import RecipeError
 from synthloader.generated import GeneratedDataset
 from synthloader.generators.composing.composition import find_budget
@@ -42,8 +42,7 @@ from synthloader.plans import Balance, Plan, Schedule
 from synthloader.protocols import Filter, Generator
 from synthloader.recipe_document import Place, read_document
 from synthloader.recipe_plans import read_plan
-from synthloader.recipe_plugins import PATH_OPTIONS, build, read_filters, read_generator, read_options, resolve_path
-from synthloader.registry import find_plugin, list_plugins
+from synthloader.recipe_plugins import build, read_dataset, read_filters, read_generator, read_options, resolve_path
 
 __all__ = ["Recipe", "load_recipe"]
 
@@ -98,7 +97,7 @@ def load_recipe(path: str | os.PathLike[str], /) -> Recipe:
         on_shortfall=_read(keys, "on_shortfall", _check_policy, "real"),
         version=_read(keys, "version", partial(_check_text, "version")),
         license=_read(keys, "license", partial(_check_text, "license")),
-        _datasets={name: _read_dataset(keys[name]) for name in ("source", "sources", "pool") if name in keys},
+        _datasets={name: read_dataset(keys[name]) for name in ("source", "sources", "pool") if name in keys},
         _cache=_read_cache(keys["cache"]) if "cache" in keys else None,
         _places=keys,
     )
@@ -273,28 +272,6 @@ def _check_policy(value: object) -> str:
 def _check_text(name: str, value: object) -> str:
     check_type(name, value, str, "Write it in quotes.")
     return str(value)
-
-
-def _read_dataset(place: Place) -> Callable[[], Any]:
-    """A dataset on disk, its paths checked at once, to be opened later."""
-    entries = place.entries("options")
-    if "format" not in entries:
-        place.fail(f"{place.way} needs the option 'format', one of: {', '.join(sorted(list_plugins('formats')))}.")
-    kind = entries.pop("format")
-    name, known = kind.value, list_plugins("formats")
-    if not isinstance(name, str) or name not in known:
-        kind.fail(f"there is no format {show_value(name)}. {suggest_name(str(name), known)}")
-    plugin = build(kind, lambda: find_plugin("formats", name))
-    leave_out = ("transforms", "transform", "target_transform")
-    values = read_options(place, entries, plugin, leave_out=leave_out, besides=["format"])
-    for option in sorted(PATH_OPTIONS & set(entries)):
-        given = entries[option]
-        told, paths = (given.value, values[option]) if given.is_list else ([given.value], [values[option]])
-        for value, path in zip(told, paths, strict=True):
-            if isinstance(path, str) and "://" not in path and not os.path.exists(path):
-                meant = "" if value == path else f", which is {path}"
-                given.fail(f"{given.way} must exist, got {value!r}{meant}. Paths are relative to the recipe.")
-    return lambda: build(place, lambda: plugin(**values), options=entries)
 
 
 def _read_cache(place: Place) -> Callable[[], LMDBCache]:

@@ -12,8 +12,9 @@ from synthloader.generators import Chain, OneOf
 from synthloader.protocols import Filter, Generator
 from synthloader.recipe_document import REPEATABLE, Place
 from synthloader.registry import find_plugin, list_plugins
+from synthloader.sources import Source
 
-__all__ = ["PATH_OPTIONS", "build", "read_filters", "read_generator", "read_options", "resolve_path"]
+__all__ = ["PATH_OPTIONS", "build", "read_dataset", "read_filters", "read_generator", "read_options", "resolve_path"]
 
 PATH_OPTIONS = frozenset(
     {
@@ -37,6 +38,9 @@ PATH_OPTIONS = frozenset(
 
 NESTED = "generator"
 """An option of this name holds a generator, written as the recipe's own: one entry, a list, or `one_of`."""
+
+NESTED_SET = "reference"
+"""An option of this name may hold a dataset, written as the recipe's own: a mapping with its format."""
 
 
 def read_generator(place: Place) -> Generator:
@@ -68,6 +72,32 @@ def read_filters(place: Place) -> tuple[Filter, ...]:
         name, options = _read_entry(item, "filters")
         found.append(_make_plugin(item, "filters", name, options))
     return tuple(found)
+
+
+def read_dataset(place: Place) -> Callable[[], Any]:
+    """A dataset on disk, its paths checked at once, to be opened later.
+
+    Raises:
+        RecipeError: The format or an option is not known, or a path does not exist.
+    """
+    entries = place.entries("options")
+    if "format" not in entries:
+        place.fail(f"{place.way} needs the option 'format', one of: {', '.join(sorted(list_plugins('formats')))}.")
+    kind = entries.pop("format")
+    name, known = kind.value, list_plugins("formats")
+    if not isinstance(name, str) or name not in known:
+        kind.fail(f"there is no format {show_value(name)}. {suggest_name(str(name), known)}")
+    plugin = build(kind, lambda: find_plugin("formats", name))
+    leave_out = ("transforms", "transform", "target_transform")
+    values = read_options(place, entries, plugin, leave_out=leave_out, besides=["format"])
+    for option in sorted(PATH_OPTIONS & set(entries)):
+        given = entries[option]
+        told, paths = (given.value, values[option]) if given.is_list else ([given.value], [values[option]])
+        for value, path in zip(told, paths, strict=True):
+            if isinstance(path, str) and "://" not in path and not os.path.exists(path):
+                meant = "" if value == path else f", which is {path}"
+                given.fail(f"{given.way} must exist, got {value!r}{meant}. Paths are relative to the recipe.")
+    return lambda: build(place, lambda: plugin(**values), options=entries)
 
 
 def read_options(
@@ -166,6 +196,9 @@ def _make_plugin(entry: Place, group: str, name: str, place: Place) -> Any:
 def _read_option(name: str, option: Place) -> Any:
     if name == NESTED:
         return read_generator(option)
+    if name == NESTED_SET and option.is_mapping:
+        dataset = read_dataset(option)()
+        return build(option, lambda: Source(dataset))
     return resolve_path(option) if name in PATH_OPTIONS else option.value
 
 

@@ -14,7 +14,15 @@ import pytest
 from synthloader import registry
 from synthloader.cli.cache.recipes import read_wanted
 from synthloader.errors import CacheError, RecipeError
-from synthloader.generators import Cached, Chain, ColorTransfer, CopyPaste, OneOf, Sometimes
+from synthloader.generators import (
+    Cached,
+    Chain,
+    ColorTransfer,
+    CopyPaste,
+    MetadataAlignment,
+    OneOf,
+    Sometimes,
+)
 from synthloader.plans import Add, Balance, Only, Replace, Schedule
 from synthloader.precompute import precompute
 from synthloader.recipe import Recipe, load_recipe
@@ -123,6 +131,29 @@ def test_an_option_that_is_a_generator_is_written_as_the_recipes_own() -> None:
     assert sometimes.probability == 0.5
     assert [part.uses_pool for part in sometimes.generator.generators] == [False, True]  # type: ignore[attr-defined]
     assert isinstance(choice, OneOf)
+
+
+def test_an_option_that_is_a_dataset_is_written_as_the_recipes_own(folder: Path) -> None:
+    pytest.importorskip("sklearn")
+    from synthloader.adapters import CocoDataset
+    from synthloader.sources import Source
+
+    write_coco(folder / "target", 3)
+    reference = "{format: coco, images: target/images, annotations: target/annotations.json}"
+    paste = "- copy_paste: {num_range: [1, 2], min_visible: 0.3}"
+    nested = "- metadata_alignment: {generator: copy_paste, attributes: [box_area], reference: REFERENCE}"
+    made = load(paste, nested.replace("REFERENCE", reference)).generator
+    assert isinstance(made, Chain)
+    target = Source(CocoDataset("target/images", "target/annotations.json"))
+    wanted = MetadataAlignment(CopyPaste(), target, attributes=["box_area"])
+    other = MetadataAlignment(CopyPaste(), list(target)[:1], attributes=["box_area"])
+    assert made.generators[0].fingerprint == wanted.fingerprint != other.fingerprint
+    with pytest.raises(RecipeError) as caught:
+        load(paste, nested.replace("REFERENCE", reference.replace("target/images", "targets")))
+    assert str(caught.value) == (
+        f"recipe.yaml, line 6: generator.metadata_alignment.reference.images must exist, got 'targets', which is "
+        f"{folder}/targets. Paths are relative to the recipe."
+    )
 
 
 def test_a_cache_is_asked_for_what_stands_before_the_mark(folder: Path) -> None:

@@ -83,7 +83,8 @@ class MetadataAlignment(WrappingGenerator):
 
     Args:
         generator: Has `replace(**options)` (`synthloader.attributes.Configurable`), as CopyPaste has.
-        reference: The real set: samples, or whatever has a length and gives samples by position. None: the bound pool.
+        reference: The real set: samples, or whatever has a length and gives samples by position, as
+            `synthloader.sources.Source(dataset)` does. In a recipe: a dataset with its format. None: the bound pool.
         attributes: What is aligned, names of `synthloader.attributes.ATTRIBUTES`.
         parameters: Attribute to the options that move it, each with the values to try; all combinations are. Attributes
             that are left out get their options of CopyPaste: `scale_range` for the area, `bottom_range` for the bottom,
@@ -109,8 +110,6 @@ class MetadataAlignment(WrappingGenerator):
         >>> MetadataAlignment(CopyPaste(), attributes=["box_area"], num_probes=32)
         MetadataAlignment(CopyPaste(), attributes=('box_area',))
     """
-
-    NOT_IN_RECIPES = ("reference",)
 
     def __init__(
         self,
