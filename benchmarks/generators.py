@@ -260,6 +260,8 @@ def main() -> None:
     for name in wanted:
         print(f"== {name}", flush=True)
         rows += measure(methods[name], len(items), arguments.turns, skipped)
+    if not rows:
+        raise SystemExit("Nothing to compare with: install the peers that were skipped, or ask for other methods.")
     path = write_results(
         "generators",
         rows,

@@ -164,8 +164,9 @@ class Rain:
             draw_strokes(streaks, each.centres, each.lengths, angle=angle, opacity=each.opacity, width=each.width)
         cloudiness = min(1.0, rate / RATE_AT_FULL_STRENGTH) ** 0.25
         dimming *= cloudiness
-        veil = _find_veil(size_hw[0], rate, horizon)
-        streaks = cv2.add(streaks, np.repeat(veil[:, None], size_hw[1], axis=1), dst=streaks)
+        veil = _find_veil(size_hw[0], rate, horizon)[:, None]
+        np.minimum(streaks, 255 - veil, out=streaks)
+        streaks += veil
         light = _find_drop_light(source.image, dimming)
         return edit_image(source, blend_light(source.image, streaks, light=light, dimming=dimming))
 
