@@ -30,6 +30,7 @@ def list_contenders(result: dict[str, Any], **labels: str) -> set[str]:
     return {row["what"] for row in result["rows"] if labels.items() <= row.items()}
 
 
+@pytest.mark.slow
 def test_reading_compares_floor_ours_and_every_peer_or_says_why_not(tmp_path: Path) -> None:
     result = run_suite("cache_read", tmp_path, "--samples", "3")
     ours = {"floor, into one buffer", "synthloader, jpeg"}

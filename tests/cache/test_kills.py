@@ -38,7 +38,7 @@ environment, merge_module, precompute_module = map(
 )
 
 SMALL_MAP = 1 << 16
-FEW, MANY = 20, 200
+FEW, MANY = 12, 200
 rounds_of = pytest.mark.parametrize(
     "rounds", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 )

@@ -106,8 +106,14 @@ class TestMixedDataModule:
         report = train.report()
         assert (report.real, report.generated, report.repeated_epochs) == (20, 10, ())
 
-    @pytest.mark.parametrize("num_workers", [0, 2])
-    @pytest.mark.parametrize("after_steps", [1, 3, 4, 5, 8, 9])
+    @pytest.mark.parametrize(
+        ("after_steps", "num_workers"),
+        [
+            *((after_steps, 0) for after_steps in (1, 3, 4, 5, 8, 9)),
+            *((after_steps, 2) for after_steps in (1, 4)),
+            *(pytest.param(after_steps, 2, marks=pytest.mark.slow) for after_steps in (3, 5, 8, 9)),
+        ],
+    )
     def test_a_resumed_run_goes_on_with_the_next_batch(
         self, tmp_path: Path, num_workers: int, after_steps: int
     ) -> None:
@@ -271,9 +277,9 @@ class TestEpochCallback:
         ("kind", "num_workers"),
         [
             ("shuffle", 0),
-            ("shuffle", 2),
-            ("epochs", 2),
             ("batches", 2),
+            pytest.param("shuffle", 2, marks=pytest.mark.slow),
+            pytest.param("epochs", 2, marks=pytest.mark.slow),
             pytest.param("epochs", 0, marks=pytest.mark.slow),
             pytest.param("batches", 0, marks=pytest.mark.slow),
         ],
