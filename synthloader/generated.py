@@ -16,8 +16,14 @@ from synthloader.candidates import UNCHANGED, CandidateMaker, LazySource, name_o
 from synthloader.checks import check_count, check_int, check_type, reject
 from synthloader.errors import ShortfallError, note_error
 from synthloader.filters.single_polygon import SinglePolygon
+from synthloader.foreign_pool import ForeignPool
 from synthloader.generators.chain import Chain
-from synthloader.generators.composing.composition import draws_from_pool, find_aim, with_single_polygons
+from synthloader.generators.composing.composition import (
+    draws_from_pool,
+    find_aim,
+    find_budget,
+    with_single_polygons,
+)
 from synthloader.generators.composing.stages import Stages, check_reach, split_stages
 from synthloader.keys import StampBook, make_key
 from synthloader.lifting import preserve_random_state
@@ -184,7 +190,8 @@ class GeneratedDataset(Dataset[Any]):
     def generator(self) -> Generator:
         """The generator, bound to the pool and the table of classes, and told what the filters ask of masks."""
         given = self.given_generator
-        bound = given.bind(self.pool, classes=self.source.classes) if isinstance(given, Bindable) else given
+        pool = self.pool if self.pool is self.source else ForeignPool(self.pool, self.source)
+        bound = given.bind(pool, classes=self.source.classes) if isinstance(given, Bindable) else given
         return with_single_polygons(bound) if any(isinstance(each, SinglePolygon) for each in self.filters) else bound
 
     @property
@@ -208,6 +215,11 @@ class GeneratedDataset(Dataset[Any]):
                 except (OSError, TypeError, ValueError):
                     return True  # said with all its words when the item is asked for
         return not isinstance(sample.target, ClassLabel)
+
+    @cached_property
+    def can_be_told(self) -> bool:
+        """Whether a plan with a cap can tell the generator which donors of a class to use."""
+        return find_aim(self.given_generator) is not None and find_budget(self.given_generator) is not None
 
     @property
     def is_finished_fresh(self) -> bool:
@@ -290,7 +302,7 @@ class GeneratedDataset(Dataset[Any]):
             only_kept: Make what a cache keeps, and leave out what follows it.
         """
         outcome = Outcome()
-        stages = self._aim(target_class)
+        stages = self._aim(target_class, told=donors is not None)
         if donors is not None:
             stages = stages.use_donors(donors)
         where = source * (self.variants or 1) + variant if index is None else index
@@ -313,12 +325,17 @@ class GeneratedDataset(Dataset[Any]):
         donors: Sequence[int] | None = None,
     ) -> bytes:
         """The key of one candidate."""
-        stages = self._aim(target_class)
+        stages = self._aim(target_class, told=donors is not None)
         return self._make_key(stages, source, variant, attempt, _list_kept_donors(stages, donors))
 
-    def find_kept_fingerprint(self, target_class: int | None = None, /) -> str:
-        """The fingerprint of what a cache keeps: that of the generator, as far as no `Cached` divides it."""
-        return self._aim(target_class).kept.fingerprint
+    def find_kept_fingerprint(self, target_class: int | None = None, /, *, told: bool = False) -> str:
+        """The fingerprint of what a cache keeps: that of the generator, as far as no `Cached` divides it.
+
+        Args:
+            target_class: The class that is wanted.
+            told: Whether a plan says which donors to use.
+        """
+        return self._aim(target_class, told=told).kept.fingerprint
 
     def _try_candidates(self, asked: _Asked, outcome: Outcome, collect: bool) -> None:
         stages, lazy = asked.stages, asked.lazy
@@ -403,9 +420,12 @@ class GeneratedDataset(Dataset[Any]):
         check_type(f"what {name_of(judge)}.judge returns", verdict, Verdict)
         return verdict
 
-    def _aim(self, target_class: int | None) -> Stages:
-        """The generator, aimed at a class where it can be, and divided where `Cached` marks it."""
-        if target_class is not None and not self.can_aim:
+    def _aim(self, target_class: int | None, *, told: bool = False) -> Stages:
+        """The generator, aimed at a class where it can be, and divided where `Cached` marks it.
+
+        One that is told its donors is aimed in classification too, where their class must be the source's own.
+        """
+        if target_class is not None and not self.can_aim and not told:
             target_class = None
         if target_class not in self._aimed:
             generator: Any = self.generator

@@ -18,7 +18,12 @@ from synthloader.class_table import find_contradiction
 from synthloader.errors import LabelContractError, note_error
 from synthloader.forked_workers import explain_cuda_error, is_forked_worker, make_cuda_error, needs_cuda
 from synthloader.generated import GeneratedDataset, Outcome
-from synthloader.generators.composing.composition import aims_within_source, find_aim, find_budget
+from synthloader.generators.composing.composition import (
+    aims_within_source,
+    find_aim,
+    find_budget,
+    pastes_donors,
+)
 from synthloader.generators.composing.output_size import find_output_size
 from synthloader.item_forms import find_difference
 from synthloader.layout import Draw, SetShape
@@ -67,6 +72,7 @@ class GeneratedSet:
         self.source = dataset.source
         self.real = real
         self.own = dataset.dataset is real.dataset
+        self._warned = False
 
     def shape(self) -> SetShape:
         """What a plan must know of it."""
@@ -119,12 +125,30 @@ class GeneratedSet:
                 return True
 
     def find_donors(self, class_id: int, /) -> DonorList | None:
-        """The donors of a class, by their names; None where the generator cannot be told which to use."""
+        """The donors of a class, by their names; None where the generator cannot be told which to use.
+
+        Raises:
+            ValueError: Several parts of the generator draw from donors of their own.
+        """
         generator = find_budget(self.dataset.generator)
         if generator is None:
+            self._warn_of_uncounted_donors()
             return None
         with preserve_random_state():
             return DonorList(tuple(generator.list_donors(class_id)), generator.max_donors)
+
+    def _warn_of_uncounted_donors(self) -> None:
+        given = self.dataset.given_generator
+        if self._warned or not pastes_donors(given):
+            return
+        self._warned = True
+        warnings.warn(
+            f"The plan's cap bounds how often a source image of the set {self.name!r} is used, and not how often a "
+            f"donor is pasted: {given!r} cannot be told which donors to use, because it pastes some of the time. Paste "
+            f"always (take CopyPaste out of Sometimes or OneOf), or leave cap= out.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     @cached_property
     def sizes_hw(self) -> np.ndarray | None:

@@ -13,6 +13,7 @@ import torch.distributed
 from torch.utils.data import Dataset, Sampler, Subset, get_worker_info
 
 from synthloader.checks import check_choice, check_int, check_number, check_type, reject
+from synthloader.empty_alarm import EmptyAlarm
 from synthloader.epoch_index import EpochIndex
 from synthloader.errors import ShortfallError
 from synthloader.item_forms import add_field, check_takes_fields
@@ -102,6 +103,7 @@ class MixedDataset(Dataset[Any]):
         self.real = real
         self.plan: Plan = chosen
         self.seed = check_int("seed", seed)
+        self._alarm = EmptyAlarm()
         self.on_shortfall = check_choice("on_shortfall", on_shortfall, ("real", "repeat", "error"))
         self.transforms = transforms
         if mark is not None:
@@ -361,6 +363,7 @@ class MixedDataset(Dataset[Any]):
             served = part.serve(candidate, at, epoch=epoch, bare=bare)
             self._count_outcome(part.name, served, add)
             if served.is_generated:
+                self._alarm.note_made(name)
                 add(f"set/{name}/generated")
                 if turn:
                     add(f"set/{name}/repeated")
@@ -374,6 +377,7 @@ class MixedDataset(Dataset[Any]):
                 f"on_shortfall='real'."
             )
         add(f"set/{name}/real_instead")
+        self._alarm.note_failed(name, reasons)
         return Served()
 
     def _candidates(self, draw: Draw, epoch: int, at: int) -> Iterator[Draw]:

@@ -33,7 +33,7 @@ def ration_donors(cells: Sequence[Cell], context: PlanContext, cap: int, /) -> l
     members: dict[int, dict[int, DonorList]] = {}  # class, set
     for cell in cells:
         shape = context.sets[cell.set_index]
-        for class_id in (cell.classes or ()) if shape.can_aim else ():
+        for class_id in cell.classes or ():
             lists = members.setdefault(class_id, {})
             if cell.set_index not in lists:
                 donors = shape.find_donors(class_id)

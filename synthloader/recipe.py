@@ -35,7 +35,6 @@ from synthloader.cells import Draw
 from synthloader.checks import check_choice, check_count, check_int, check_type, show_value
 from synthloader.errors import RecipeError
 from synthloader.generated import GeneratedDataset
-from synthloader.generators.composing.composition import find_budget
 from synthloader.layout import PlanContext
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Balance, Plan, Schedule
@@ -218,8 +217,7 @@ class Recipe:
         plans = self.plan.plans.values() if isinstance(self.plan, Schedule) else [self.plan]
         if all(not isinstance(plan, Balance) or plan.cap is None for plan in plans):
             return False
-        generated = self.generated()
-        return generated.can_aim and find_budget(generated.given_generator) is not None
+        return self.generated().can_be_told
 
     def refuse(self, key: str, purpose: str, example: str) -> NoReturn:
         """Say that a key is missing for what is asked.

@@ -10,6 +10,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset
 
-from synthloader.adapters import CocoDataset
+from synthloader.adapters import CocoDataset, ImageFolderDataset
 from synthloader.budget import DonorList, share_budget
 from synthloader.cache import LMDBCache, MemoryCache
 from synthloader.class_table import ClassTable
@@ -437,7 +438,15 @@ def test_a_class_that_the_generator_refuses_is_refused_at_construction(cap: int 
 
 def test_a_generator_that_is_left_out_at_times_is_given_sources_that_hold_the_class() -> None:
     for generator in (Sometimes(Paste()), OneOf([(1, Paste()), (1, Shade())])):
-        mixed = make_mix(Chain([generator, Shade()]), plan=Balance(20, classes=("rare",), cap=9))
+        chain = Chain([generator, Shade()])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            mixed = make_mix(chain, plan=Balance(20, classes=("rare",), cap=9))
+        assert [str(each.message) for each in caught] == [
+            "The plan's cap bounds how often a source image of the set 'generated' is used, and not how often a donor is "
+            f"pasted: {chain!r} cannot be told which donors to use, because it pastes some of the time. Paste always "
+            "(take CopyPaste out of Sometimes or OneOf), or leave cap= out."
+        ]
         for index in range(len(ROWS), len(mixed)):
             draw = mixed.draw(index)
             assert draw is not None
@@ -543,6 +552,40 @@ def test_copy_paste_keeps_the_cap(options: dict[str, Any], tmp_path: Path) -> No
         uses = count_uses(mixed, epoch)
         assert set(uses) == set(names)
         assert 1 < max(uses.values()) <= 5
+
+
+def make_classified(folder: Path) -> tuple[ImageFolderDataset, Path]:
+    """Two images of a rare class and ten of another; three cut-outs of either."""
+    rng = np.random.default_rng(0)
+    for name, count in (("rare", 2), ("common", 10)):
+        for kind, number in (("images", count), ("cutouts", 3)):
+            (folder / kind / name).mkdir(parents=True)
+            for at in range(number):
+                pixels = rng.integers(0, 255, (24, 32, 4), dtype=np.uint8)
+                pixels[..., 3] = 255 * (np.hypot(*np.mgrid[-12:12, -16:16]) < 10)
+                shown = pixels if kind == "cutouts" else np.ascontiguousarray(pixels[..., :3])
+                cv2.imwrite(str(folder / kind / name / f"{at}.png"), shown)
+    return ImageFolderDataset(folder / "images"), folder / "cutouts"
+
+
+@pytest.mark.parametrize("on_shortfall", ["real", "repeat"])
+@pytest.mark.parametrize("cached", [False, True])
+def test_cut_outs_of_images_with_one_class_keep_the_cap_and_their_class(
+    on_shortfall: str, cached: bool, tmp_path: Path
+) -> None:
+    real, cutouts = make_classified(tmp_path)
+    options: dict[str, Any] = {"variants": 30, "cache": MemoryCache()} if cached else {}
+    filters = [RejectBy(share=0.3)] if on_shortfall == "repeat" else []
+    generated = GeneratedDataset(real, CopyPaste(cutouts=cutouts, num_range=(1, 2)), filters=filters, **options)
+    mixed = MixedDataset(real, generated, plan=Balance(26, cap=14), on_shortfall=on_shortfall)
+    assert mixed.report().notes == ()
+    for epoch in range(2):
+        mixed.set_epoch(epoch)
+        made = [(mixed.origin(at), mixed[at][1]) for at in range(len(real), len(mixed))]
+        uses = Counter(name for origin, _ in made if origin is not None for name in origin.drawn)
+        assert 5 < max(uses.values()) <= 14
+        for origin, class_id in made:
+            assert origin is None or {Path(name).parent.name for name in origin.drawn} == {real.classes[int(class_id)]}
 
 
 @pytest.mark.parametrize("to", [150, 260])

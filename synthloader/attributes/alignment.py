@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -50,6 +51,7 @@ class Alignment:
     Args:
         generator: Bound to `sources`, and not aimed at a class.
         sources: On which configurations are tried.
+        pool: Where the generator's donors come from; `sources` where these are one.
         reference: What they are to come near to.
         grids: For each attribute that is aligned, the configurations to try; no option stands in two grids.
         num_probes: How many sources are used.
@@ -59,6 +61,7 @@ class Alignment:
 
     generator: Generator
     sources: RememberingPool
+    pool: RememberingPool
     reference: Reference
     grids: Mapping[str, Sequence[Options]]
     num_probes: int
@@ -86,7 +89,7 @@ class Alignment:
             )
             started = time.monotonic()
             try:
-                with self.sources.remember():
+                with self._remember():
                     self._found = self._search()
             except NothingToGenerate as nothing:
                 self._failure = nothing.reason
@@ -99,9 +102,14 @@ class Alignment:
         """Distances before and after; `find` comes first, and raises as it does."""
         if self._report is None:
             self.find()
-            with self.sources.remember():
+            with self._remember():
                 self._report = AlignmentReport(tuple(self._compare()))
         return self._report
+
+    @contextmanager
+    def _remember(self) -> Iterator[None]:
+        with self.sources.remember(), nullcontext() if self.pool is self.sources else self.pool.remember():
+            yield
 
     def _search(self) -> list[Configuration]:
         mixtures: dict[str, GaussianMixture1D] = {}

@@ -38,7 +38,8 @@ def preview(
     """
     from synthloader.cli.searches import report_searches, run_searches
     from synthloader.recipe import load_recipe
-    from synthloader.reports import preview_generated
+    from synthloader.reports import make_contact_sheet
+    from synthloader.reports.preview import count_accepted, draw_pairs
 
     if out.suffix.lower() not in SUFFIXES:
         raise typer.BadParameter(f"must end in one of {', '.join(SUFFIXES)}, got {out}", param_hint="--out")
@@ -46,16 +47,22 @@ def preview(
     positions = find_positions(loaded, count, epoch)
     generated = loaded.generated()
     run_searches(generated.generator)
-    sheet = preview_generated(generated, positions, plain=plain)
+    pairs = draw_pairs(generated, positions, plain=plain)
+    sheet, num_made = make_contact_sheet(pairs), count_accepted(pairs)
     write_image(out, sheet)
     reports = report_searches(generated.generator)
     if as_json:
-        found: dict[str, Any] = {"out": str(out), "count": len(positions), "size_hw": sheet.shape[:2]}
+        found: dict[str, Any] = {
+            "out": str(out),
+            "count": len(positions),
+            "accepted": num_made,
+            "size_hw": sheet.shape[:2],
+        }
         if reports:
             found["reports"] = [{"generator": name, "rows": report.to_dicts()} for name, report in reports]
         typer.echo(json.dumps(found, indent=2))
     else:
-        typer.echo(f"{out}: {len(positions)} generated samples beside their sources")
+        typer.echo(f"{out}: {_say_how_many(num_made, len(positions))}")
         for name, report in reports:
             typer.echo(f"\n{name}, distance to the reference:\n{report}")
 
@@ -85,6 +92,12 @@ def find_positions(recipe: Recipe, count: int, epoch: int) -> Sequence[tuple[Any
             return found
     variant = epoch if generated.variants is None else epoch % generated.variants
     return spread_positions(len(generated.source), count, variant=variant)
+
+
+def _say_how_many(num_made: int, asked: int) -> str:
+    if num_made == asked:
+        return f"{asked} generated samples beside their sources"
+    return f"{num_made} of {asked} samples were accepted; the captions say why the others were not"
 
 
 def write_image(path: Path, image: np.ndarray, /) -> None:

@@ -119,8 +119,17 @@ class Blend:
         return Blend(bind_part(self.generator, pool, classes), delta=self.delta, object_delta=self.object_delta)
 
     def check_source(self, source: Sample, /) -> None:
-        """Let the generator refuse a source."""
+        """Refuse a source whose objects cannot be told from the background, after the generator had its word.
+
+        Raises:
+            LabelContractError: There is an `object_delta`, and the source has a ClassLabel.
+        """
         check_part_source(self.generator, source)
+        if self.object_delta is not None and isinstance(source.target, ClassLabel):
+            raise LabelContractError(
+                "Blend with object_delta= keeps labelled objects nearer to the source, got a source with a ClassLabel, "
+                "which does not say where its object is. Leave object_delta= out."
+            )
 
     def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Let the generator make its edit, and go part of the way.

@@ -201,8 +201,9 @@ class CopyPaste:
             classes: Class names to ids; None where the dataset has no table.
 
         Raises:
-            LabelContractError: A class of `classes=` or `cutouts=` is not in the table, or there is none; the pool has
-                a table that gives the same class another number; or places are to be measured and there are no boxes.
+            LabelContractError: A class of `classes=` or `cutouts=` is not in the table, or there is none; there is no
+                cut-out of a class of `classes=`; the pool has a table that gives the same class another number; or
+                places are to be measured and there are no boxes.
         """
         found = find_contradiction(classes or {}, getattr(pool, "classes", None) or {})
         if found is not None and self.uses_pool:
@@ -217,6 +218,8 @@ class CopyPaste:
         bound._bank = None if self._bank is None else self._bank.bind(classes)
         bound._donors = donors if bound._bank is None else BankDonors(bound._bank)
         bound._choice = self._choice.bind(classes)
+        if bound._bank is not None:
+            _check_bank(bound._bank, bound._choice.classes, classes)
         if self._options.placement == "measured":
             bound._places = measure_places(len(pool), donors.list_boxes)
             if not len(bound._places):
@@ -375,6 +378,8 @@ class CopyPaste:
     def _draw_donors(self, count: int, target: Target | None, ground: Sample, rng: np.random.Generator) -> list[CutOut]:
         donors, wanted = self._bound_donors, self._choice.wanted
         if self._chosen is not None and self._choice.aim is not None:
+            if isinstance(target, ClassLabel) and target.class_id != self._choice.aim:
+                return []  # another source stands in, and the donors are not of its class
             return donors.take(
                 self._choice.aim, self._chosen, count, maps=ground.maps, min_visible=self._options.min_visible
             )
@@ -412,6 +417,18 @@ class CopyPaste:
         """The options that were given."""
         options = ", ".join(f"{name}={value!r}" for name, value in self._given.items())
         return f"CopyPaste({options})"
+
+
+def _check_bank(bank: CutoutBank, chosen: Sequence[str | int] | None, table: Mapping[str, int] | None) -> None:
+    """Refuse a choice of classes of which the bank has no cut-out: nothing would ever be pasted of them."""
+    names: dict[str | int, str] = {class_id: repr(name) for name, class_id in (table or {}).items()}
+    lacking = sorted(set(chosen or ()) - set(bank.class_ids), key=str)
+    if lacking:
+        told = ", ".join(names.get(each, str(each)) for each in lacking)
+        raise LabelContractError(
+            f"cutouts must hold the classes that are pasted, got none of {told}. Add some, or leave these out of "
+            f"classes=."
+        )
 
 
 def _label(canvas: Canvas, target: Target | None) -> Target | None:

@@ -216,7 +216,7 @@ class Fog:
         if self.depth is None and name in source.maps:
             return self._convert(source.maps[name], f"maps[{name!r}]")
         if self.depth is not None:
-            found = self.depth(source.image)
+            found = self.depth(source.image.copy())  # its own: a detector may work in place
             if isinstance(found, np.ndarray) and found.shape != source.size_hw:
                 reject("depth", f"return a map of the image's height and width {source.size_hw}", found.shape)
             return self._convert(found, "depth")

@@ -70,7 +70,7 @@ class MetadataAlignment(WrappingGenerator):
     * An attribute that what was found would bring no nearer keeps the generator's own options: donors that fall into
       two groups of size by themselves would fall into four under two configurations.
     * All objects of one sample are made with one configuration. One that makes more objects is drawn less often.
-    * The search needs the pool, whose samples are its sources. It runs when the first sample is made, once, in seconds,
+    * The search makes samples of some sources. It runs when the first sample is made, once, in seconds,
       and its result travels to other processes with the generator. Call `prepare` or `report` before the loader's
       workers are started, or each of them searches for itself, with the same result. When it begins and ends is logged
       (`logging.getLogger("synthloader.attributes")`).
@@ -84,7 +84,7 @@ class MetadataAlignment(WrappingGenerator):
     Args:
         generator: Has `replace(**options)` (`synthloader.attributes.Configurable`), as CopyPaste has.
         reference: The real set: samples, or whatever has a length and gives samples by position, as
-            `synthloader.sources.Source(dataset)` does. In a recipe: a dataset with its format. None: the bound pool.
+            `synthloader.sources.Source(dataset)` does. In a recipe: a dataset with its format. None: the sources.
         attributes: What is aligned, names of `synthloader.attributes.ATTRIBUTES`.
         parameters: Attribute to the options that move it, each with the values to try; all combinations are. Attributes
             that are left out get their options of CopyPaste: `scale_range` for the area, `bottom_range` for the bottom,
@@ -147,6 +147,7 @@ class MetadataAlignment(WrappingGenerator):
         self._max_components = check_count("max_components", max_components)
         self._min_silhouette = check_fraction("min_silhouette", min_silhouette)
         self._reference = None if reference is None else Reference(_check_reference(reference), self._num_references)
+        self._sources: Reference | None = None  # where they are not the pool, whose identity is in every key
         # What is searched with: not aimed at a class, so that one search serves all of them.
         self._base: Generator = generator
         self._aimed_at: int | None = None
@@ -157,11 +158,14 @@ class MetadataAlignment(WrappingGenerator):
     def fingerprint(self) -> str:
         """The generator's, every parameter, and a hash of what was measured of the reference.
 
-        The first time, this reads the reference; the pool's identity is not in it, nor what the search will find.
+        The first time, this reads the reference, and the sources where the donors come from another pool; the pool's
+        identity is not in it, nor what the search will find.
         """
+        beside = {} if self._sources is None else {"sources": self._sources.hash(self._attributes)}
         return make_fingerprint(
             "MetadataAlignment",
             1,
+            **beside,
             generator=self.generator.fingerprint,
             reference=None if self._reference is None else self._reference.hash(self._attributes),
             attributes=self._attributes,
@@ -216,15 +220,23 @@ class MetadataAlignment(WrappingGenerator):
         return True
 
     def bind(self, pool: Pool, /, *, classes: Mapping[str, int] | None) -> MetadataAlignment:
-        """A copy whose generator is bound, and which tries configurations on the samples of this pool."""
+        """A copy whose generator is bound to this pool, and which tries configurations on the sources.
+
+        The sources are the pool's samples, or, where a dataset has a pool besides its sources, `pool.sources`.
+        """
         bound = copy.copy(self)
-        sources = RememberingPool(pool)
-        bound._base = bind_part(self._base, sources, classes)
+        donors = sources = RememberingPool(pool)
+        beside = getattr(pool, "sources", None)
+        if beside is not None:
+            sources = RememberingPool(beside)
+            bound._sources = Reference(beside, self._num_references)
+        bound._base = bind_part(self._base, donors, classes)
         bound.generator = _aim_at(bound._base, self._aimed_at)
         alignment = Alignment(
             generator=bound._base,
             sources=sources,
-            reference=self._reference or Reference(pool, self._num_references),
+            pool=donors,
+            reference=self._reference or bound._sources or Reference(pool, self._num_references),
             grids=self._grids,
             num_probes=self._num_probes,
             max_components=self._max_components,
@@ -417,9 +429,18 @@ def _find_default(name: str, generator: Generator) -> dict[str, list[Any]]:
         )
     found = {}
     for option, values in DEFAULT_PARAMETERS[name].items():
-        accepted = [value for value in values if _accepts(generator, {option: value}, name)]
-        if not accepted:
-            _try(generator, {option: values[0]}, name)  # says why
+        try:
+            accepted = [value for value in values if _accepts(generator, {option: value}, name)]
+            if not accepted:
+                configure(generator, {option: values[0]})  # says why
+        except (TypeError, ValueError) as error:
+            reject(
+                "parameters",
+                f"say which options of {type(generator).__name__} move {name!r}, which refuses {option!r} ({error})",
+                None,
+                f"Write parameters={{{name!r}: {{option: [value, ...]}}}}, or leave the attribute out of attributes=.",
+                error=type(error),
+            )
         found[option] = accepted
     return found
 

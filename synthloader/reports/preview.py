@@ -13,7 +13,15 @@ from synthloader.reports.contact_sheet import Tile, find_fit, make_contact_sheet
 from synthloader.reports.drawing import Color, draw_sample
 from synthloader.sample import Sample
 
-__all__ = ["Candidate", "Position", "list_candidates", "preview_generated", "spread_positions"]
+__all__ = [
+    "Candidate",
+    "Position",
+    "count_accepted",
+    "draw_pairs",
+    "list_candidates",
+    "preview_generated",
+    "spread_positions",
+]
 
 ACCEPTED: Color = (0, 120, 88)
 REJECTED: Color = (190, 70, 0)
@@ -79,13 +87,23 @@ def preview_generated(
     Returns:
         (H, W, 3) uint8, RGB.
     """
-    chosen: Sequence[tuple[Any, ...]] = (
-        spread_positions(len(generated.source), check_count("count", count)) if positions is None else positions
-    )
+    chosen = spread_positions(len(generated.source), check_count("count", count)) if positions is None else positions
+    return make_contact_sheet(draw_pairs(generated, chosen, tile_hw=tile_hw, plain=plain), tile_hw=tile_hw)
+
+
+def draw_pairs(
+    generated: GeneratedDataset,
+    positions: Sequence[tuple[Any, ...]],
+    /,
+    *,
+    tile_hw: tuple[int, int] = (300, 400),
+    plain: bool = False,
+) -> list[tuple[Tile, Tile]]:
+    """The pictures of `preview_generated`: for each candidate its source and itself."""
     names = {class_id: name for name, class_id in (generated.source.classes or {}).items()}
     painter = _Painter(names, tile_hw, plain)
     pairs = []
-    for position in (Position(*each) for each in chosen):
+    for position in (Position(*each) for each in positions):
         before = generated.source[position.source]
         left = Tile(painter.draw(before), generated.source.name(position.source), "source")
         source, variant, target_class, donors, epoch, index = position
@@ -95,7 +113,12 @@ def preview_generated(
         title = f"{_describe(generated.given_generator)}{painter.name_aim(target_class)}"
         for alike in _gather(candidates):
             pairs.append((left, painter.make_tile(alike, before, title, variant)))
-    return make_contact_sheet(pairs, tile_hw=tile_hw)
+    return pairs
+
+
+def count_accepted(pairs: Sequence[tuple[Tile, Tile]], /) -> int:
+    """How many of the candidates in `draw_pairs` were accepted."""
+    return sum(candidate.color == ACCEPTED for _, candidate in pairs)
 
 
 def spread_positions(size: int, count: int, /, *, variant: int = 0) -> list[tuple[Any, ...]]:

@@ -86,7 +86,11 @@ def test_a_balance_plan_is_filled_for_its_classes(folder: Path) -> None:
 def test_preview_draws_the_recipe_and_puts_nothing_into_its_cache(folder: Path, suffix: str) -> None:
     out_file = folder / "new" / f"sheet{suffix}"
     status, out, err = run("preview", "recipe.yaml", "--out", str(out_file), "--count", "3")
-    assert (status, out, err) == (0, f"{out_file}: 3 generated samples beside their sources\n", "")
+    assert (status, out, err) == (
+        0,
+        f"{out_file}: 2 of 3 samples were accepted; the captions say why the others were not\n",
+        "",
+    )
     sheet = cv2.imread(str(out_file))
     assert sheet is not None
     assert sheet.shape[1] > 800
@@ -108,6 +112,23 @@ def test_a_plain_preview_draws_no_labels(folder: Path) -> None:
     assert (folder / "plain.png").read_bytes() != (folder / "drawn.png").read_bytes()
 
 
+def test_preview_says_how_many_were_accepted(folder: Path) -> None:
+    for recipe, said in (
+        (re.sub("filters:.*\n", "", RECIPE), "3 generated samples beside their sources"),
+        (
+            RECIPE.replace("copy_paste: {", "copy_paste: {min_visible: 1, placement: non_overlapping, max_tries: 1, "),
+            "",
+        ),
+    ):
+        (folder / "recipe.yaml").write_text(recipe)
+        out = run("preview", "recipe.yaml", "--out", "sheet.png", "--count", "3")[1]
+        accepted = json.loads(run("preview", "recipe.yaml", "--out", "sheet.png", "--count", "3", "--json")[1])[
+            "accepted"
+        ]
+        others = f"{accepted} of 3 samples were accepted; the captions say why the others were not"
+        assert out == f"sheet.png: {said or others}\n"
+
+
 SEARCHING = RECIPE.replace(
     "{copy_paste: {num_range: [1, 2]}}",
     "[{metadata_alignment: {generator: copy_paste, attributes: [count], num_probes: 4, "
@@ -123,7 +144,7 @@ def test_preview_says_that_options_are_searched_and_what_it_brought(folder: Path
     assert re.fullmatch(r"searching options for MetadataAlignment \.\.\. \d+\.\d s\n", err)
     said = out.splitlines()
     assert said[:4] == [
-        "sheet.png: 2 generated samples beside their sources",
+        "sheet.png: 0 of 2 samples were accepted; the captions say why the others were not",
         "",
         "MetadataAlignment, distance to the reference:",
         "attribute     aligned  components  before   after",
@@ -152,6 +173,7 @@ def test_preview_with_any_plan_and_without_one(folder: Path, plan: str) -> None:
     assert status == 0
     report = json.loads(out)
     assert (report["out"], report["count"]) == ("sheet.png", 4)
+    assert 0 <= report["accepted"] <= 4
     assert len(report["size_hw"]) == 2
 
 

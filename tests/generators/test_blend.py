@@ -321,6 +321,15 @@ class TestErrors:
         )
         self.check(ValueError, message, object_delta=0.5)
 
+    def test_a_source_that_does_not_say_where_its_object_is(self) -> None:
+        source = Sample(np.zeros((4, 6, 3), np.uint8), ClassLabel(1))
+        with pytest.raises(LabelContractError) as caught:
+            Blend(ColorTransfer(), object_delta=0.1).check_source(source)
+        assert str(caught.value) == (
+            "Blend with object_delta= keeps labelled objects nearer to the source, got a source with a ClassLabel, which "
+            "does not say where its object is. Leave object_delta= out."
+        )
+
     def test_objects_of_classes(self) -> None:
         message = "object_delta must be None where the generator keeps ClassLabel only, got object_delta=0.1."
         self.check(ValueError, message, generator=OnlyClasses(), object_delta=0.1)

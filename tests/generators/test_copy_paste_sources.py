@@ -133,6 +133,15 @@ class TestCutOutsOnDisk:
         with pytest.raises(LabelContractError, match=f"^{re.escape(message)}$"):
             generate(CopyPaste(cutouts=cutouts), source)
 
+    def test_a_bank_without_a_chosen_class_is_refused(self, cutouts: Path) -> None:
+        with pytest.raises(LabelContractError) as caught:
+            CopyPaste(cutouts=cutouts, classes=["pear", "nut"]).bind(
+                ListPool([make_empty()]), classes={**TABLE, "nut": 9}
+            )
+        assert str(caught.value) == (
+            "cutouts must hold the classes that are pasted, got none of 'nut'. Add some, or leave these out of classes=."
+        )
+
 
 class TestClassification:
     def test_a_cut_out_of_the_own_class_is_pasted_on_a_background(self, cutouts: Path) -> None:

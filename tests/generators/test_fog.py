@@ -187,6 +187,20 @@ def test_the_plane_is_foggier_towards_the_horizon_and_even_above_it() -> None:
     assert (deeper[:80] == made[0]).all()
 
 
+def test_a_detector_that_works_in_place_changes_no_source() -> None:
+    class Careless(Detector):
+        fingerprint = "Careless/1"
+
+        def __call__(self, image: np.ndarray) -> np.ndarray:
+            image[:] = 7
+            return super().__call__(image)
+
+    source = make_noise(1, (6, 8), 30, 200)
+    before = source.image.copy()
+    generate(make_plain(60, depth=Careless()), source)
+    assert np.array_equal(source.image, before)
+
+
 def test_what_was_named_goes_before_the_map_depth_and_that_before_the_plane() -> None:
     source = make_noise(1, (6, 8), 30, 200)
     mapped = with_depth(source, np.full((6, 8), 50.0))

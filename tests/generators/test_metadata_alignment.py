@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 
 from synthloader.attributes import ATTRIBUTES, bhattacharyya_distance, measure, scale_values
 from synthloader.errors import LabelContractError, MissingExtraError, NothingToGenerate
+from synthloader.foreign_pool import ForeignPool
 from synthloader.generators.chain import Chain
 from synthloader.generators.color_transfer import ColorTransfer
 from synthloader.generators.copy_paste import CopyPaste
+from synthloader.generators.fog import Fog
 from synthloader.generators.metadata_alignment import DEFAULT_PARAMETERS, MetadataAlignment
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
@@ -185,6 +187,18 @@ class TestAlignment:
         given, bound = (align(reference=each, pool=ListPool(street)) for each in (street, None))
         assert given.configurations == bound.configurations
         assert given.report() == bound.report()
+
+    def test_the_sources_are_the_reference_where_donors_come_from_elsewhere(self) -> None:
+        options: dict[str, Any] = {"attributes": ["box_area"], "parameters": {"box_area": GRID["box_area"]}}
+        generator = MetadataAlignment(Squares(), **{**QUICK, **options})
+        street, other = ListPool(make_street(0, 20)), ListPool(make_street(3, 20))
+        alone = generator.bind(street, classes=None)
+        beside = generator.bind(ForeignPool(other, street), classes=None)
+        assert beside.configurations == alone.configurations
+        assert beside.fingerprint != alone.fingerprint == generator.fingerprint
+        changed = generator.bind(ForeignPool(other, ListPool(make_street(1, 20))), classes=None)
+        assert changed.fingerprint != beside.fingerprint
+        assert pickle.loads(pickle.dumps(beside)).fingerprint == beside.fingerprint
 
     def test_objects_without_an_orientation_do_not_hinder(self) -> None:
         parameters = {"box_area": GRID["box_area"], "orientation": {"bottom_range": [(0.2, 0.3)]}}
@@ -558,6 +572,15 @@ class TestArguments:
             ["while MetadataAlignment tried {'side_range': (2, 3)} to align 'box_area'"],
             ["while MetadataAlignment tried {'no_such_option': 1} to align 'box_area'"],
         ]
+
+    def test_a_generator_without_the_options_of_copy_paste_is_told_what_to_say(self) -> None:
+        with pytest.raises(TypeError) as caught:
+            MetadataAlignment(Fog())
+        assert str(caught.value) == (
+            "parameters must say which options of Fog move 'box_area', which refuses 'scale_range' (Fog.__init__() got "
+            "an unexpected keyword argument 'scale_range'), got parameters=None. Write parameters={'box_area': {option: "
+            "[value, ...]}}, or leave the attribute out of attributes=."
+        )
 
     def test_what_is_no_sample_is_refused_when_it_is_read(self) -> None:
         aligned = align(reference=[1, 2])

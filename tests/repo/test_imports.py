@@ -44,6 +44,8 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
             "generated",
             "mix_sets",
             "mix_report",
+            "empty_alarm",
+            "foreign_pool",
             "mixed",
             "batches",
             "precompute",

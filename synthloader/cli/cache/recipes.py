@@ -83,7 +83,8 @@ def read_wanted(path: Path, /) -> Wanted:
     if generated.can_aim:
         aims |= {generated.find_kept_fingerprint(class_id): class_id for class_id in recipe.target_classes()}
     draws = recipe.list_rationed()
-    fingerprints = {*aims, *(generated.find_kept_fingerprint(aim) for aim in {draw.target_class for draw in draws})}
+    told = {draw.target_class for draw in draws}
+    fingerprints = {*aims, *(generated.find_kept_fingerprint(aim, told=True) for aim in told)}
     # What is finished anew each time is judged anew each time: of what is kept the filters have said nothing.
     filters = "" if generated.is_finished_fresh else JOINT.join(each.fingerprint for each in recipe.filters)
     return Wanted(frozenset(fingerprints), filters, recipe.seed, Served(generated, aims, draws))

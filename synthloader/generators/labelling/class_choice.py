@@ -53,7 +53,7 @@ class ClassChoice:
         """A copy with ids for names.
 
         Raises:
-            LabelContractError: A name is not in the table, or there is none.
+            LabelContractError: A name or an id is not in the table, or there is a name and no table.
             ValueError: The class that is aimed at is not among them.
         """
         if self.classes is None:
@@ -97,6 +97,10 @@ class ClassChoice:
 
 def _find_id(name: str | int, table: Mapping[str, int] | None) -> int:
     if isinstance(name, int):
+        if table and name not in table.values():
+            known = ", ".join(f"{number} ({text})" for text, number in table.items())
+            remedy = f"It has: {known}." if len(table) <= 20 else f"It has {len(table)} classes; give their names."
+            reject("classes", "be ids of the dataset's classes", name, remedy, error=LabelContractError)
         return name
     if table is None:
         remedy = "Give the numbers that stand in the labels."
