@@ -157,7 +157,7 @@ class Cell:
     @property
     def most_rounds(self) -> int | None:
         """How many epochs have versions of their own where these come round; None where versions never end."""
-        if self.num_variants is None:
+        if self.num_variants is None or not self.num_laps_own:
             return None
         return self.num_variants * self._rounds_per_lap // min(self.num_laps_own, self.num_variants)
 

@@ -253,7 +253,7 @@ class AppendLayout:
                     new = new._replace(num_variants=cell.num_variants)
                 so_far, usable = found.get(place, new), cell.count_usable(class_id, run)
                 short = so_far._replace(asked=so_far.asked + len(run), available=so_far.available + usable)
-                num_sources[place] += cell.num_sources
+                num_sources[place] += cell.num_sources if cell.capacity != 0 else 0  # counted where they are used
                 if class_id in cell.barren:
                     short = short._replace(num_donors=0)
                 elif cell.rations is not None and class_id is not None and usable < cell.count_versions(run):

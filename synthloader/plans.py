@@ -23,7 +23,7 @@ from synthloader.checks import (
     reject,
     suggest_name,
 )
-from synthloader.class_table import share_uses
+from synthloader.class_table import share_out, share_uses
 from synthloader.layout import (
     AppendLayout,
     Cell,
@@ -225,11 +225,20 @@ class Balance:
         )
 
     def _make_aimed_cells(self, shape: SetShape, shares: dict[int, int], *, set_index: int, seed: int) -> list[Cell]:
-        """Any source serves any class: the classes take turns over all of them."""
-        count, left = sum(shares.values()), None
-        if self.cap is not None and count > self.cap * shape.num_sources:
-            left = np.full(shape.num_sources, min(self.cap, shape.num_variants or self.cap))
-        return make_cells(shape, count, set_index=set_index, seed=seed, classes=shares, laps_left=left)
+        """Any source serves any class: the classes take turns over all of them, and get their shares of too few."""
+        count = sum(shares.values())
+        if self.cap is None or count <= self.cap * shape.num_sources:
+            return make_cells(shape, count, set_index=set_index, seed=seed, classes=shares)
+        uses = np.full(shape.num_sources, min(self.cap, shape.num_variants or self.cap))
+        cells: list[Cell] = []
+        room = share_out(np.array(list(shares.values()), np.int64), int(uses.sum())).tolist()
+        served = {class_id: part for class_id, part in zip(shares, room, strict=True) if part}
+        lacking = {class_id: share - served.get(class_id, 0) for class_id, share in shares.items()}
+        for part, left in ((served, uses), (lacking, np.zeros_like(uses))):
+            needed = {class_id: number for class_id, number in part.items() if number}
+            total = sum(needed.values())
+            cells += make_cells(shape, total, set_index=set_index, seed=seed, classes=needed, laps_left=left)
+        return cells
 
     def _make_holders_cells(self, shape: SetShape, shares: dict[int, int], *, set_index: int, seed: int) -> list[Cell]:
         """Each class is served by the sources that hold it, which share out their uses where these are limited."""

@@ -389,6 +389,20 @@ def test_too_few_sources_are_said_with_what_limits_them() -> None:
     ]
 
 
+@pytest.mark.parametrize("variants", [None, 4, 40])
+def test_classes_share_source_images_that_are_too_few_for_all(variants: int | None) -> None:
+    rows = [[1]] * 6 + [[2], [2], [1, 2]]
+    with pytest.warns(UserWarning, match=r"The plan asks") as caught:
+        mixed = make_mix(Aimed(), real=Rows(rows), plan=Balance(33, cap=5), variants=variants)
+    assert len(caught) == 2
+    draws = [mixed.draw(index) for index in range(len(rows), len(mixed))]
+    made = Counter(draw.target_class for draw in draws if draw is not None and draw.variant is not None)
+    assert made.total() == 9 * min(5, variants or 5)
+    assert made[1] / 26 == pytest.approx(made[2] / 30, abs=0.04)
+    uses = Counter(draw.source for draw in draws if draw is not None and draw.variant is not None)
+    assert set(uses.values()) == {min(5, variants or 5)}
+
+
 class Aimed(Shade):
     """Can be aimed, and has no donors to tell of."""
 
