@@ -398,7 +398,7 @@ def test_classes_share_source_images_that_are_too_few_for_all(variants: int | No
     draws = [mixed.draw(index) for index in range(len(rows), len(mixed))]
     made = Counter(draw.target_class for draw in draws if draw is not None and draw.variant is not None)
     assert made.total() == 9 * min(5, variants or 5)
-    assert made[1] / 26 == pytest.approx(made[2] / 30, abs=0.04)
+    assert made[1] / 26 == pytest.approx(made[2] / 30, abs=0.07)
     uses = Counter(draw.source for draw in draws if draw is not None and draw.variant is not None)
     assert set(uses.values()) == {min(5, variants or 5)}
 
