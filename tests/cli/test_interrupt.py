@@ -93,7 +93,7 @@ def test_an_interrupt_anywhere_in_a_command_is_status_130(tmp_path: Path, monkey
     def interrupt(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("synthloader.reports.preview_generated", interrupt)
+    monkeypatch.setattr("synthloader.reports.preview.draw_pairs", interrupt)
     result = CliRunner().invoke(app, ["preview", str(tmp_path / "recipe.yaml")])
     assert (result.exit_code, result.stdout) == (130, "")
     assert result.stderr == "\nsynthloader: stopped; run the same command again to go on\n"

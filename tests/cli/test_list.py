@@ -39,7 +39,7 @@ def test_options_are_shown_as_recipes_write_them() -> None:
     assert options["copy_paste"][:3] == ("num_range: [1, 3]", "scale_range", "rotation_range: [-10.0, 10.0]")
     assert options["coco"] == ("images (needed)", "annotations (needed)")
     assert options["color_transfer"] == ("references", 'method: "reinhard"')
-    assert not {"detector", "depth", "reference"} & {option for some in options.values() for option in some}
+    assert not {"detector", "depth"} & {option for some in options.values() for option in some}
     assert options["replace"] == ("replace: 1.0",)
     assert options["balance"] == ("balance: {to: 1.0}", 'count: "images"', "classes", "cap")
     assert options["only"] == ("only",)

@@ -9,10 +9,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import cv2
 import numpy as np
 
 from synthloader.checks import reject
+from synthloader.errors import NothingToGenerate
+from synthloader.generators.pasting.blankness import (
+    BLANK,
+    BlankPolicy,
+    is_blank,
+    is_blank_file,
+    list_suspects,
+    spread,
+)
 from synthloader.generators.pasting.fit import fit_to
 from synthloader.generators.referring.references import (
     FileReferences,
@@ -30,22 +38,14 @@ __all__ = [
     "BackgroundsLike",
     "Detector",
     "fit_to",
-    "is_blank",
     "warn_of_classes",
     "warn_of_own_images",
 ]
 
-MIN_DEVIATION = 4.0
-"""Standard deviation in 8-bit levels below which a channel of Lab counts as constant: noise and JPEG stay below it,
-a wall or a cloudless sky with its gradient above."""
-OUTLIERS = 0.01
-"""Share of the pixels that is ignored: dust, a time stamp."""
-MAX_CHECKED = 64
-"""Backgrounds that are looked at on construction; the others when they are read."""
+_VERSION = 2
+"""Raised whenever the same pictures and options give other backgrounds."""
 MAX_DETECTED = 32
 """Backgrounds that a detector looks at."""
-MAX_MEASURED = 1 << 16
-"""Pixels of a picture that its deviation is measured on."""
 
 
 @runtime_checkable
@@ -75,7 +75,9 @@ class Backgrounds:
     A blank or one-coloured background is refused: in a published comparison, objects pasted onto blank backgrounds took
     a detector from 0.42 to 0.01 average precision, because nothing in them had to be told from an object. A picture
     counts as blank where lightness and both colours of CIE Lab deviate by less than 4 of 256 levels, one per cent of
-    outliers aside.
+    outliers aside. So does the window that is cut out of it. On construction up to 64 pictures are looked at, evenly
+    spread, and the 8 smallest files; one that is found to be blank only when it is read is warned of once, and passed
+    over.
 
     Args:
         backgrounds: A folder of images, a list of image files, samples (labelled or not), or a pool of samples.
@@ -83,7 +85,7 @@ class Backgrounds:
 
     Raises:
         FileNotFoundError: A file or the folder does not exist.
-        ValueError: There are no images, or one of the up to 64 that are looked at is blank.
+        ValueError: There are no images, or one of those that are looked at is blank.
         TypeError: It is something else.
 
     Example:
@@ -96,16 +98,17 @@ class Backgrounds:
 
     def __init__(self, backgrounds: BackgroundsLike, /, *, allow_blank: bool = False) -> None:
         self._source = _open(backgrounds)
-        self._allow_blank = allow_blank
-        self._has_warned = False
-        self._seen: set[int] = set()
-        for index in _spread(len(self._source), MAX_CHECKED):
-            self._check(index, self._source.read_small(index), may_be_coarse=True)
+        self._policy = BlankPolicy("backgrounds", allow=allow_blank, fate="is passed over")
+        self._verdicts: dict[int, bool] = {}
+        for index in list_suspects(len(self._source), self.list_files()):
+            self._verdicts[index] = self._source.is_blank(index)
+            if self._verdicts[index]:
+                self._policy.refuse(self.name(index))
 
     @property
     def stamp(self) -> str:
-        """Hash of all names and contents."""
-        return self._source.stamp
+        """Hash of all names and contents, and of what they determine: whether a window may be blank."""
+        return hash_content(["Backgrounds", _VERSION, self._source.stamp, self._policy.allow]).hex()
 
     def __len__(self) -> int:
         """Number of backgrounds."""
@@ -127,12 +130,15 @@ class Backgrounds:
             min_visible: Smallest share of a labelled object that the window may leave.
 
         Raises:
-            ValueError: It is blank.
-            NothingToGenerate: Every window that was tried cuts a labelled object to a scrap.
+            ValueError: Its file is cut short or no image.
+            NothingToGenerate: It is blank, or each window that was tried is blank or cuts a labelled object to a scrap.
         """
         sample = self._source.read(index)
-        self._check(index, sample.image)
-        return fit_to(sample, size_hw, rng, min_visible=min_visible)
+        self._pass_over_blank(index, sample.image)
+        made = fit_to(sample, size_hw, rng, min_visible=min_visible, allow_blank=self._policy.allow)
+        if self._policy.allow and not self._policy.has_warned and is_blank(made.image):
+            self._policy.warn(self.name(index))
+        return made
 
     def find_classes(self, index: int, /) -> set[int]:
         """Classes of the objects that are labelled on a background; empty where nothing is."""
@@ -146,42 +152,18 @@ class Backgrounds:
         """(H, W, 3) uint8, the background as it is."""
         return self._source.read(index).image
 
-    def _check(self, index: int, image: np.ndarray, *, may_be_coarse: bool = False) -> None:
-        if index in self._seen:
+    def _pass_over_blank(self, index: int, image: np.ndarray) -> None:
+        if self._policy.allow:
             return
-        # Averaging hides texture, and never adds any: what is blank when small is looked at again.
-        if is_blank(image) and (not may_be_coarse or is_blank(self._source.read(index).image)):
-            if not self._allow_blank:
-                reject(
-                    "backgrounds",
-                    "show something: a detector learns nothing on a blank or one-coloured background",
-                    self.name(index),
-                    "Remove it, or pass allow_blank_backgrounds=True.",
-                )
-            if not self._has_warned:
-                self._has_warned = True
-                warnings.warn(
-                    f"backgrounds hold blank or one-coloured pictures, such as {self.name(index)!r}: detectors trained "
-                    f"on such a set have failed on real pictures. Use photographs of the place of use.",
-                    stacklevel=3,
-                )
-        self._seen.add(index)
+        if index not in self._verdicts:
+            self._verdicts[index] = is_blank(image)
+        if self._verdicts[index]:
+            self._policy.warn(self.name(index))
+            raise NothingToGenerate(BLANK)
 
     def __repr__(self) -> str:
         """How many there are."""
         return f"Backgrounds(<{len(self)} pictures>)"
-
-
-def is_blank(image: np.ndarray, /) -> bool:
-    """Whether lightness and colour of a picture (H, W, 3) are nearly constant."""
-    step = max(1, int(np.ceil(np.sqrt(image.shape[0] * image.shape[1] / MAX_MEASURED))))
-    lab = cv2.cvtColor(np.ascontiguousarray(image[::step, ::step]), cv2.COLOR_RGB2LAB).reshape(-1, 3)
-    for channel in lab.T.astype(np.float32):
-        distance = np.abs(channel - np.median(channel))
-        kept = channel[distance <= np.quantile(distance, 1 - OUTLIERS)]
-        if kept.std() >= MIN_DEVIATION:
-            return False
-    return True
 
 
 def warn_of_classes(
@@ -202,7 +184,7 @@ def warn_of_classes(
     """
     pasted = set(class_ids)
     by_name = {name.casefold(): class_id for class_id, name in names.items()}
-    looked_at = _spread(len(backgrounds), MAX_DETECTED)
+    looked_at = spread(len(backgrounds), MAX_DETECTED)
     found: dict[int, int] = {}
     holders = 0
     for index in looked_at:
@@ -258,7 +240,7 @@ class _Source(Protocol):
 
     def read(self, index: int, /) -> Sample: ...
 
-    def read_small(self, index: int, /) -> np.ndarray: ...
+    def is_blank(self, index: int, /) -> bool: ...
 
     def find_classes(self, index: int, /) -> set[int]: ...
 
@@ -282,9 +264,8 @@ class _Files:
     def read(self, index: int, /) -> Sample:
         return Sample(self._references.read(index))
 
-    def read_small(self, index: int, /) -> np.ndarray:
-        image = cv2.imread(str(self._references.file(index)), cv2.IMREAD_REDUCED_COLOR_8)
-        return self._references.read(index) if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    def is_blank(self, index: int, /) -> bool:
+        return is_blank_file(self._references.file(index), lambda: self._references.read(index))
 
     def find_classes(self, _index: int, /) -> set[int]:
         return set()
@@ -319,8 +300,8 @@ class _Samples:
     def read(self, index: int, /) -> Sample:
         return self._samples[index]
 
-    def read_small(self, index: int, /) -> np.ndarray:
-        return self.read(index).image
+    def is_blank(self, index: int, /) -> bool:
+        return is_blank(self.read(index).image)
 
     def find_classes(self, index: int, /) -> set[int]:
         find = getattr(self._samples, "class_ids", None)
@@ -351,11 +332,6 @@ def _open(backgrounds: Any) -> _Source:
         return _Samples(backgrounds)
     references = open_references(backgrounds, argument="backgrounds")
     return _Files(references) if isinstance(references, FileReferences) else _Samples(_NamedList(references))
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` positions of `count`, evenly spread, first and last among them."""
-    return sorted({int(each) for each in np.linspace(0, count - 1, min(count, most)).round()})
 
 
 def _describe(sample: Sample) -> list[Any]:

@@ -11,6 +11,7 @@ import torch
 
 from synthloader import CopyPaste, GeneratedDataset, MixedDataset, Only, load_recipe
 from synthloader.adapters.folders.backgrounds import BackgroundsDataset
+from synthloader.errors import RecipeError
 from tests.generators.test_copy_paste_sources import RED, make_cutout, make_field
 
 
@@ -74,3 +75,66 @@ def test_images_are_what_the_files_hold(images: Path) -> None:
     image, _ = BackgroundsDataset(images, ["apple"])[0]
     expected = np.ascontiguousarray(cv2.imread(str(images / "0.png"))[..., ::-1])
     assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
+
+
+class TestBlankImages:
+    MESSAGE = (
+        "images must show something: a detector learns nothing on a blank or one-coloured background, got "
+        "images='white.png'. Remove it, or pass allow_blank_backgrounds=True."
+    )
+    ALLOWED = (
+        "images hold blank or one-coloured pictures, such as 'white.png': detectors trained on such a set have failed on "
+        "real pictures. Use photographs of the place of use."
+    )
+
+    @pytest.fixture
+    def blank(self, images: Path) -> Path:
+        cv2.imwrite(str(images / "white.png"), np.full((60, 80, 3), 255, np.uint8))
+        return images
+
+    def test_they_are_refused(self, blank: Path) -> None:
+        with pytest.raises(ValueError, match=f"^{re.escape(self.MESSAGE)}$"):
+            BackgroundsDataset(blank, ["apple"])
+
+    def test_when_allowed_they_are_warned_of_once(self, blank: Path) -> None:
+        cv2.imwrite(str(blank / "z.png"), np.zeros((60, 80, 3), np.uint8))
+        with pytest.warns(UserWarning, match=f"^{re.escape(self.ALLOWED)}$") as caught:
+            dataset = BackgroundsDataset(blank, ["apple"], allow_blank_backgrounds=True)
+            assert [len(dataset[index][1]["labels"]) for index in range(5)] == [0] * 5
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+
+    def test_a_recipe_refuses_them_too_unless_they_are_allowed(self, blank: Path) -> None:
+        recipe = blank.parent / "recipe.yaml"
+        text = (
+            "source: {{format: backgrounds, images: images, names: [apple]{}}}\n"
+            "generator: {{copy_paste: {{cutouts: cutouts, num_range: [1, 1]}}}}\n"
+            "plan: only\n"
+        )
+        recipe.write_text(text.format(""))
+        with pytest.raises(RecipeError, match=f"{re.escape(self.MESSAGE)}$"):
+            load_recipe(recipe).mixed()
+        recipe.write_text(text.format(", allow_blank_backgrounds: true"))
+        with pytest.warns(UserWarning, match=f"^{re.escape(self.ALLOWED)}$"):
+            train = load_recipe(recipe).mixed()
+        assert len(train) == 4
+
+    def test_one_that_is_found_in_the_run_is_warned_of_once_and_handed_out(self, tmp_path: Path) -> None:
+        for number in range(200):
+            image = make_field((12, 16)).image
+            cv2.imwrite(str(tmp_path / f"{number:03d}.bmp"), np.zeros_like(image) if number in (100, 102) else image)
+        dataset = BackgroundsDataset(tmp_path, ["apple"])
+        message = (
+            "images hold a blank or one-coloured picture, '100.bmp', which was found in the run and is handed out. "
+            "Remove it, and others like it, or pass allow_blank_backgrounds=True."
+        )
+        with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
+            assert [int(dataset[index][0].max()) for index in (100, 102, 100)] == [0, 0, 0]
+        assert len(caught) == 1
+
+    def test_a_broken_file_is_left_to_whoever_asks_for_it(self, images: Path) -> None:
+        (images / "1.png").write_bytes(b"no picture")
+        dataset = BackgroundsDataset(images, ["apple"])
+        assert dataset[0][0].shape == (3, 60, 80)
+        with pytest.raises(OSError, match=r"^cannot read the image .*1\.png: "):
+            dataset[1]

@@ -10,11 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synthloader import CopyPaste, GeneratedDataset
 from synthloader.errors import NothingToGenerate
-from synthloader.generators.pasting.backgrounds import Backgrounds, fit_to, is_blank, warn_of_classes
+from synthloader.generators.pasting.backgrounds import Backgrounds, fit_to, warn_of_classes
+from synthloader.generators.pasting.blankness import is_blank, list_suspects
 from synthloader.sample import Sample
 from synthloader.seeds import make_rng
 from synthloader.targets import ClassLabel, Instances, SemanticMask
@@ -40,6 +43,14 @@ def write(folder: Path, **pictures: np.ndarray) -> Path:
     return folder
 
 
+def make_item(seed: int) -> Any:
+    """An item of detection with one object."""
+    masks = torch.zeros((1, 60, 80), dtype=torch.uint8)
+    masks[0, 10:30, 20:50] = 1
+    target = {"boxes": torch.tensor([[20.0, 10, 50, 30]]), "labels": torch.tensor([1]), "masks": masks}
+    return torch.from_numpy(make_scene(seed)).permute(2, 0, 1), target
+
+
 def one_object(size_hw: tuple[int, int], box: tuple[int, int, int, int], *, with_mask: bool) -> Sample:
     masks = None
     if with_mask:
@@ -54,7 +65,7 @@ class TestReading:
         backgrounds = Backgrounds(tmp_path)
         assert (len(backgrounds), backgrounds.name(0), backgrounds.name(1)) == (2, "a.png", "b.png")
         for index in range(2):
-            for size_hw in ((60, 80), (33, 47), (150, 99), (1, 1)):
+            for size_hw in ((60, 80), (33, 47), (150, 99), (9, 12)):
                 sample = backgrounds.read(index, size_hw, make_rngs())
                 assert sample.size_hw == size_hw
                 assert sample.target is None
@@ -78,7 +89,9 @@ class TestReading:
         decoded = len(pool.decoded)
         assert backgrounds.find_classes(1) == set(make_picture(2).target.class_ids.tolist())  # type: ignore[union-attr]
         assert len(pool.decoded) == decoded
-        assert (backgrounds.name(1), backgrounds.stamp) == ("1.png", pool.identity)
+        assert backgrounds.name(1) == "1.png"
+        again = ListPool(list(reversed(pool.samples)))
+        assert backgrounds.stamp == Backgrounds(again).stamp, "A pool answers for its content with its identity."
 
     def test_the_window_is_drawn_and_the_same_rng_gives_the_same(self) -> None:
         backgrounds = Backgrounds([Sample(paint(0, (60, 200)))])
@@ -95,6 +108,10 @@ class TestReading:
         labelled = make_picture(1)
         stamps = {Backgrounds([each]).stamp for each in (labelled, labelled.replace(target=None), make_picture(2))}
         assert len(stamps) == 3
+
+    def test_the_stamp_says_whether_windows_may_be_blank(self) -> None:
+        pictures = [Sample(make_scene(0))]
+        assert Backgrounds(pictures).stamp != Backgrounds(pictures, allow_blank=True).stamp
 
     @pytest.mark.parametrize("given", [3, None, {"a": 1}])
     def test_something_else_is_refused(self, given: Any) -> None:
@@ -135,22 +152,53 @@ class TestBlankness:
         write(tmp_path, a=np.repeat(checks[..., None], 3, axis=2))
         assert len(Backgrounds(tmp_path)) == 1
 
-    def test_two_colours_of_one_lightness_are_not_blank(self) -> None:
-        lab = np.full((40, 40, 3), (150, 100, 128), np.uint8)
-        lab[:, 20:, 1] = 156
-        assert not is_blank(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
-        assert is_blank(make_flat())
-        assert is_blank(np.zeros((1, 1, 3), np.uint8))
+    def test_a_blank_file_among_many_is_refused_because_it_is_small(self, tmp_path: Path) -> None:
+        pictures = {f"{at:03d}": make_scene(at, (6, 8)) for at in range(200)}
+        write(tmp_path, **{**pictures, "100": make_flat(90, (6, 8))})
+        message = self.MESSAGE.replace("b.png", "100.png")
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            Backgrounds(tmp_path)
 
-    def test_those_beyond_the_sample_are_checked_when_read(self) -> None:
+    def test_one_that_is_found_in_the_run_is_passed_over_and_warned_of_once(self) -> None:
         pictures = [Sample(make_scene(at)) for at in range(200)]
-        pictures[1] = Sample(make_flat())
+        pictures[1], pictures[4] = Sample(make_flat()), Sample(make_flat(200))
         backgrounds = Backgrounds(pictures)
-        backgrounds.read(2, (60, 80), make_rngs())
-        message = self.MESSAGE.replace("b.png", "backgrounds[1]")
-        for _ in range(2):
-            with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-                backgrounds.read(1, (60, 80), make_rngs())
+        message = (
+            "backgrounds hold a blank or one-coloured picture, 'backgrounds[1]', which was found in the run and is "
+            "passed over. Remove it, and others like it, or pass allow_blank_backgrounds=True."
+        )
+        with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
+            for index in (1, 4, 1):
+                with pytest.raises(NothingToGenerate, match=r"^blank background$"):
+                    backgrounds.read(index, (60, 80), make_rngs())
+        assert len(caught) == 1
+        assert backgrounds.read(2, (60, 80), make_rngs()).size_hw == (60, 80)
+
+    def test_a_run_goes_on_where_one_is_found(self) -> None:
+        pictures = [Sample(make_scene(at)) for at in range(80)]
+        late = min(set(range(80)) - set(list_suspects(80)))
+        pictures[late] = Sample(make_flat())
+        generated = GeneratedDataset(
+            [make_item(at) for at in range(100)], CopyPaste(backgrounds=pictures), variants=4, attempts=1
+        )
+        with pytest.warns(UserWarning, match="^backgrounds hold a blank or one-coloured picture, ") as caught:
+            outcomes = [generated.make(*generated.locate(index)) for index in range(len(generated))]
+        assert len(caught) == 1
+        count = sum(("CopyPaste", "blank background") in outcome.rejections for outcome in outcomes)
+        assert 0 < count < 20
+        samples = [outcome.sample for outcome in outcomes if outcome.sample is not None]
+        assert len(samples) > 300
+        assert all(sample.origin.drawn[0] != f"backgrounds[{late}]" for sample in samples if sample.origin is not None)
+
+    def test_a_file_that_breaks_during_the_run_is_named(self, tmp_path: Path) -> None:
+        backgrounds = Backgrounds(write(tmp_path, a=make_scene(0)))
+        (tmp_path / "a.png").write_bytes(b"no picture")
+        message = (
+            f"backgrounds must be whole images, got backgrounds={str(tmp_path / 'a.png')!r}. It is cut short, or of a "
+            f"format that OpenCV cannot read."
+        )
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            backgrounds.read(0, (60, 80), make_rngs())
 
     def test_when_allowed_it_is_warned_of_once(self) -> None:
         pictures = [Sample(make_flat(level)) for level in (50, 100, 150)]
@@ -165,8 +213,39 @@ class TestBlankness:
         assert len(caught) == 1
         assert caught[0].filename == __file__
 
+    def test_when_allowed_blank_windows_are_warned_of_once(self) -> None:
+        image = make_flat(90, (40, 400))
+        image[:, :40] = make_scene(0, (40, 40))
+        backgrounds = Backgrounds([Sample(image)], allow_blank=True)
+        message = (
+            "backgrounds hold blank or one-coloured pictures, such as 'backgrounds[0]': detectors trained on such a set "
+            "have failed on real pictures. Use photographs of the place of use."
+        )
+        with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as caught:
+            made = [backgrounds.read(0, (40, 50), make_rngs(seed)).image for seed in range(20)]
+        assert len(caught) == 1
+        assert any(is_blank(window) for window in made)
+
 
 class TestFitting:
+    def test_another_window_is_tried_where_one_is_blank(self) -> None:
+        image = make_flat(90, (40, 400))
+        image[:, :150] = make_scene(0, (40, 150))
+        for seed in range(40):
+            assert not is_blank(fit_to(Sample(image), (40, 150), make_rngs(seed)).image)
+        windows = [fit_to(Sample(image), (40, 150), make_rngs(seed), allow_blank=True).image for seed in range(40)]
+        assert any(is_blank(window) for window in windows)
+
+    @pytest.mark.parametrize("size_hw", [(40, 50), (20, 400), (40, 400)])
+    def test_where_every_window_is_blank_nothing_is_generated(self, size_hw: tuple[int, int]) -> None:
+        with pytest.raises(NothingToGenerate, match=r"^blank background$"):
+            fit_to(Sample(make_flat(90, (40, 400))), size_hw, make_rngs())
+
+    def test_where_nothing_is_blank_the_first_window_is_taken(self) -> None:
+        image, rng = make_scene(0, (60, 200)), make_rngs(5)
+        left = int((rng.integers(1), rng.integers(121))[1])
+        assert np.array_equal(fit_to(Sample(image), (60, 80), make_rngs(5)).image, image[:, left : left + 80])
+
     @settings(max_examples=60)
     @given(seed=st.integers(0, 10**6))
     def test_labels_of_a_window_without_scaling_are_those_of_its_pixels(self, seed: int) -> None:
