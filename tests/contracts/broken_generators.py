@@ -131,6 +131,15 @@ def show_covered_keypoints(made: Sample) -> Sample:
     return edit(made, keypoints=keypoints)
 
 
+def show_keypoints_beside_the_mask(made: Sample) -> Sample:
+    """Points of a pasted object that are visible where none of its pixels is."""
+    target: Any = made.target
+    keypoints = target.keypoints.copy()
+    hidden = target.attributes["generated"][:, None] & (keypoints[..., 2] == 1)
+    keypoints[..., 2][hidden] = 2
+    return edit(made, keypoints=keypoints)
+
+
 def swap_left_and_right(made: Sample) -> Sample:
     """The first two points of the pasted object, exchanged."""
     target: Any = made.target
@@ -173,11 +182,11 @@ def keep_the_box_of_the_source(made: Sample) -> Sample:
     return edit(made, boxes=moved)
 
 
-def move_masks_and_boxes(made: Sample) -> Sample:
-    """Labels that agree with each other, five pixels beside the objects."""
+def move_masks_and_boxes(made: Sample, *, by: int = 5) -> Sample:
+    """Labels that agree with each other, a few pixels beside the objects."""
     target: Any = made.target
     masks = np.zeros_like(target.masks)
-    masks[:, :, 5:] = target.masks[:, :, :-5]
+    masks[:, :, by:] = target.masks[:, :, :-by]
     seen = target.replace(masks=masks, boxes=np.array([tight_box(mask) for mask in masks], np.float32).reshape(-1, 4))
     return made.replace(target=seen.select(masks.any(axis=(1, 2))))
 
@@ -188,9 +197,40 @@ def drop_half_of_the_instances(made: Sample) -> Sample:
     return made.replace(target=target.select(np.arange(0, len(target), 2)))
 
 
+def forget_the_crowds(made: Sample) -> Sample:
+    """Crowds that became single objects."""
+    target: Any = made.target
+    return edit(made, crowd=np.zeros(len(target), bool))
+
+
+def call_all_visible(made: Sample) -> Sample:
+    """A share `visible` of 1, whatever the tile cut off."""
+    target: Any = made.target
+    return edit(made, attributes={**target.attributes, "visible": np.ones(len(target), np.float32)})
+
+
+def empty_the_maps(made: Sample) -> Sample:
+    """Maps of nothing but zeros."""
+    return made.replace(maps={name: np.zeros_like(values) for name, values in made.maps.items()})
+
+
 def move_the_picture(made: Sample) -> Sample:
     """A picture one column beside its labels."""
     return made.replace(image=np.roll(made.image, 1, axis=1))
+
+
+def move_pictures_of_odd_width(made: Sample) -> Sample:
+    """A picture one column beside its labels, where its width is odd."""
+    return move_the_picture(made) if made.size_hw[1] % 2 else made
+
+
+def paint_over_an_object(made: Sample) -> Sample:
+    """A labelled object, the largest, that is one flat colour and cannot be seen any more."""
+    target: Any = made.target
+    mask = max(target.masks, key=np.count_nonzero)
+    image = made.image.copy()
+    image[mask] = image.mean(axis=(0, 1))
+    return made.replace(image=image)
 
 
 def mirror_the_picture(made: Sample) -> Sample:
@@ -332,6 +372,32 @@ class ReturnsTheSourcesMemory(Mutant):
     def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
         """Make a sample and put the source's image back in."""
         return super().generate(source, rng=rng).replace(image=source.image)
+
+
+class HandsOutOneBuffer(Mutant):
+    """Writes all pictures of a size into one array, so that a picture changes when the next one is made."""
+
+    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        """Make a sample in the memory of the last one."""
+        made = super().generate(source, rng=rng)
+        return made.replace(image=self.reuse(made.image))
+
+    def reuse(self, values: np.ndarray) -> np.ndarray:
+        """The same in an array that is handed out again and again."""
+        buffers: dict[Any, np.ndarray] = self.__dict__.setdefault("buffers", {})
+        buffer = buffers.setdefault((values.shape, values.dtype), np.empty_like(values))
+        buffer[:] = values
+        return buffer
+
+
+class HandsOutOneLabel(HandsOutOneBuffer):
+    """Writes all boxes into one array."""
+
+    def generate(self, source: Sample, /, *, rng: np.random.Generator) -> Sample:
+        """Make a sample whose boxes are in the memory of the last one's."""
+        made = Mutant.generate(self, source, rng=rng)
+        target: Any = made.target
+        return edit(made, boxes=self.reuse(target.boxes))
 
 
 class MirrorsKeypoints(Mutant):

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 DARK = 60
 """Brightest level of the ground."""
 
-LABELS_OF_FLAT = ("masks", "boxes", "boxes in the pool too", "regions", "class")
+LABELS_OF_FLAT = ("masks", "boxes", "boxes in the pool too", "keypoints in boxes", "regions", "class")
+
+BOXES_IN_THE_POOL = ("boxes in the pool too", "keypoints in boxes")
+"""Of these no mask says where an object ends, neither in the source nor in the pool: GrabCut finds it."""
 
 
 def check_flat(case: Case, seed: int, kind: str) -> Sample | None:
@@ -35,7 +38,7 @@ def check_flat(case: Case, seed: int, kind: str) -> Sample | None:
     if made is None:
         return None
     check_made(case, pool, source, made)
-    check_bright(case, made, is_cut_out=kind == "boxes in the pool too" and not case.cutouts)
+    check_bright(case, made, is_cut_out=kind in BOXES_IN_THE_POOL and not case.cutouts)
     return made
 
 
@@ -43,22 +46,35 @@ def make_flat_scene(seed: int, kind: str) -> tuple[Sample, ListPool]:
     """A dark source with two objects of class 1 and 2, and a pool of four bright objects of classes 1 to 4.
 
     Where the pool has masks (or the label counts by pixels), the pictures are of one colour all over: the mask alone
-    says where an object ends. Where it has boxes, GrabCut finds bright objects on black.
+    says where an object ends. Where it has boxes, GrabCut finds bright objects on black; their keypoints, if they have
+    any, lie at the corners of the box, a step inside of it, and in its middle: on the object and beside it.
     """
     kinds: dict[str, type[Target]] = {"regions": SemanticMask, "class": ClassLabel}
     target_type = kinds.get(kind, Instances)
-    black = (0, 0, 0) if kind == "boxes in the pool too" else None
+    black = (0, 0, 0) if kind in BOXES_IN_THE_POOL else None
     numbers = range(4, 8)  # class 1 + number % 4
     donors = [
         make_flat(number, COLORS[at], around=black or COLORS[at], kind=target_type) for at, number in enumerate(numbers)
     ]
     size_hw = (60, 80)
     source = Sample(make_texture(seed, size_hw, (0, DARK)), _label(size_hw, target_type, seed))
-    if kind in ("boxes", "boxes in the pool too"):
+    if kind in ("boxes", *BOXES_IN_THE_POOL):
         source = drop_masks(source)
-    if kind == "boxes in the pool too":
+    if kind in BOXES_IN_THE_POOL:
         donors = [drop_masks(donor) for donor in donors]
+    if kind == "keypoints in boxes":
+        source, *donors = map(_add_keypoints, (source, *donors))
     return source, ListPool(donors)
+
+
+def _add_keypoints(sample: Sample) -> Sample:
+    """Every instance with nine visible points: on the border of its box, a little inside of it, and in its middle."""
+    target: Any = sample.target
+    steps = np.array([[x, y] for x in (0.02, 0.5, 0.98) for y in (0.02, 0.5, 0.98)])
+    corners, sides = target.boxes[:, None, :2], target.boxes[:, None, 2:] - target.boxes[:, None, :2]
+    places = corners + steps * sides
+    keypoints = np.concatenate([places, np.full((*places.shape[:2], 1), 2)], axis=2).astype(np.float32)
+    return sample.replace(target=target.replace(keypoints=keypoints))
 
 
 def _label(size_hw: tuple[int, int], kind: type[Target], seed: int) -> Target:
@@ -93,6 +109,16 @@ def check_bright(case: Case, made: Sample, *, is_cut_out: bool) -> None:
     is_pure = np.array_equal(np.any(pixels, axis=0), bright)
     for class_id, own in enumerate(pixels, start=1):
         _check_color(target, class_id, own, is_pure=is_pure)
+        if isinstance(target, Instances) and target.keypoints is not None:
+            others = np.any([each for each in pixels if each is not own], axis=0)
+            _check_keypoints(target, class_id, others)
+
+
+def _check_keypoints(target: Any, class_id: int, others: np.ndarray) -> None:
+    """No visible keypoint of a pasted object lies on a pixel (H, W) that has the colour of another class."""
+    points = target.keypoints[target.attributes["generated"] & (target.class_ids == class_id)].reshape(-1, 3)
+    columns, rows = np.floor(points[points[:, 2] == 2, :2]).astype(int).T
+    assert not others[rows, columns].any(), "A keypoint is visible under another object."
 
 
 def _covers(region: np.ndarray, bright: np.ndarray, *, tolerance: float) -> bool:

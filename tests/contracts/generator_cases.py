@@ -109,7 +109,7 @@ PASTING = {
     "CopyPaste": Case(
         CopyPaste,
         pastes=True,
-        inert=frozenset({"allow_blank_backgrounds", "detector"}),
+        inert=frozenset({"allow_blank_backgrounds", "detector"}),  # the first needs backgrounds= too: see `changes`
         changes=[
             lambda: CopyPaste(num_range=(1, 4)),
             lambda: CopyPaste(num_range=(2, 3)),
@@ -131,6 +131,7 @@ PASTING = {
             lambda: CopyPaste(cutouts={1: [make_cutouts() / "1/0.png"]}),
             lambda: CopyPaste(backgrounds=make_backgrounds(labelled=False)),
             lambda: CopyPaste(backgrounds=make_backgrounds(labelled=True)[:1]),
+            lambda: CopyPaste(backgrounds=make_backgrounds(labelled=False), allow_blank_backgrounds=True),
             lambda: CopyPaste(elastic_range=(0, 0.2)),
             lambda: CopyPaste(elastic_range=(0.1, 0.2)),
             lambda: CopyPaste(bottom_range=(0.5, 1)),

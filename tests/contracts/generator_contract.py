@@ -133,11 +133,51 @@ def check_sample(case: Case, pool: ListPool, source: Sample, seed: int) -> Sampl
     with other_random_states(seed % 1000 + 2):
         assert describe(generate(copied, source, seed)) == bits, "A pickled generator must give the same bits."
     fresh = bind(case.make(), pool)
-    generate(fresh, source, seed + 1)
-    assert describe(generate(fresh, source, seed)) == bits, "What was generated before must not matter."
+    earlier = generate(fresh, source, seed + 1)
+    earlier_bits = describe(earlier)
+    later = generate(fresh, source, seed)
+    assert describe(later) == bits, "What was generated before must not matter."
+    assert describe(earlier) == earlier_bits, "What was made changed when another sample was made."
+    another = generate(generator, _turn(source), seed + 1)
+    assert describe(made) == bits, "What was made changed when another sample was made."
+    lent = [source, *case.backgrounds]
+    check_own_memory(earlier, later, lent)
+    check_own_memory(made, another, lent)
     if made is not None:
         check_made(case, pool, source, made)
     return made
+
+
+def _turn(source: Sample) -> Sample:
+    """Another picture of the same size and label: upside down."""
+    return source.replace(image=np.ascontiguousarray(source.image[::-1]))
+
+
+def check_own_memory(one: Sample | None, other: Sample | None, lent: Sequence[Sample]) -> None:
+    """Two samples share no memory but that of what both were made of: who changes one would change the other."""
+    if one is None or other is None:
+        return
+    known = [values for sample in lent for values in list_arrays(sample).values()]
+    others = list_arrays(other)
+    for name, values in list_arrays(one).items():
+        shared = [other_name for other_name, each in others.items() if np.shares_memory(values, each)]
+        is_lent = bool(shared) and any(np.shares_memory(values, each) for each in known)
+        assert not shared or is_lent, f"{name} of one sample is in the memory of another's {', '.join(shared)}."
+
+
+def list_arrays(sample: Sample) -> dict[str, np.ndarray]:
+    """Every array of a sample that holds something, by name."""
+    target: Any = sample.target
+    found: dict[str, Any] = {"image": sample.image, **sample.maps}
+    match target:
+        case Instances():
+            columns = {"class_ids": target.class_ids, "boxes": target.boxes, "masks": target.masks}
+            found |= {**columns, "keypoints": target.keypoints, "crowd": target.crowd, **target.attributes}
+        case SemanticMask():
+            found["mask"] = target.mask
+    if sample.origin is not None:
+        found["edited"] = sample.origin.edited
+    return {name: values for name, values in found.items() if values is not None and values.size}
 
 
 def check_made(case: Case, pool: ListPool, source: Sample, made: Sample) -> None:

@@ -95,9 +95,8 @@ def make_scene(seed: int, *, label: str = "masks", **options: Any) -> tuple[Samp
     return relabel(pictures[-1], ListPool(pictures[:-1]), label, seed)
 
 
-def make_textured_scene(seed: int) -> tuple[Sample, ListPool]:
+def make_textured_scene(seed: int, *, size_hw: tuple[int, int] = (160, 200)) -> tuple[Sample, ListPool]:
     """A source every part of which can be recognised, and pictures of other colours."""
-    size_hw = (160, 200)
     source = make_picture(0, seed=seed, size_hw=size_hw, share_crowd=0).replace(image=make_texture(seed, size_hw))
     return source, ListPool([Sample(make_texture(9 + at, (90, 120), (20 * at, 200))) for at in range(3)])
 

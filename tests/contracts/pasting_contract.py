@@ -143,6 +143,15 @@ def _find_ground(case: Case, source: Sample, made: Sample) -> Sample | None:
     return source.replace(image=ground.image, target=target)
 
 
+def _check_points(after: Any, row: int, mask: np.ndarray) -> None:
+    """A visible keypoint of what was pasted is seen: it lies on a pixel (H, W) that may be the object's."""
+    if after.keypoints is None:
+        return
+    points = after.keypoints[row].copy()
+    hide(points, ~mask)
+    assert np.array_equal(points, after.keypoints[row]), "A keypoint is visible where no pixel of its object is."
+
+
 def check_unknown_region(case: Case, ground: Sample, made: Sample) -> None:
     """What can be said where neither masks nor the picture tell which pixels were pasted."""
     target: Any = made.target
@@ -331,6 +340,7 @@ def check_new_instances(pasted: Pasted) -> None:
         _check_label(pasted, row)
         assert after.masks[row].any(), "No instance without visible pixels."
         assert after.boxes[row].tolist() == tight_box(after.masks[row]), "The box must be the tight box of the mask."
+        _check_points(after, row, after.masks[row])
         assert not pasted.case.single or is_one_polygon(after.masks[row]), "One polygon cannot say what it is."
         if pasted.case.exact:
             check_exact(pasted, row)
@@ -345,14 +355,18 @@ def check_new_boxes(pasted: Pasted) -> None:
         x1, y1, x2, y2 = after.boxes[row].astype(int).tolist()
         assert after.boxes[row].tolist() == [x1, y1, x2, y2], "The box of pixels has whole numbers."
         inside[y1:y2, x1:x2] = True
+        shown = np.zeros_like(pasted.region)
+        shown[y1:y2, x1:x2] = pasted.region[y1:y2, x1:x2]
+        _check_points(after, row, shown)
         window = pasted.region[y1:y2, x1:x2]
         assert window.any(), "No instance without visible pixels."
         if pasted.case.twice:
             continue
         assert tight_box(window) == [0, 0, x2 - x1, y2 - y1], "The box must be the tight box of what was pasted."
         if pasted.case.exact:
-            boxes = [tight_box(part) for part in find_visible_parts(pasted, row)]
-            assert after.boxes[row].tolist() in boxes, "The box must be the tight box of the object's pixels."
+            parts = [part for part in find_visible_parts(pasted, row) if after.boxes[row].tolist() == tight_box(part)]
+            assert parts, "The box must be the tight box of the object's pixels."
+            _check_points(after, row, np.any(parts, axis=0))
     assert inside[pasted.region].all(), "A pasted pixel lies in no box."
 
 
