@@ -53,10 +53,11 @@ class YoloDataset(Dataset[tuple[Any, Any]]):
       background: give them `first_class=1`;
     * `masks`: (N, H, W) uint8, where all labels are polygons (in `detect` too, so that objects can be cut out);
     * `keypoints`: (N, K, 3) float32 in pixels, for `pose` (visibility 2 where the files have none, and 0 for points
-      below 0); for `obb` the four corners, with masks of what they enclose and boxes around the labels. Four corners
-      stand as in the file; of fewer or more, they are those of the smallest rotated box in pixels. Ultralytics fits
-      that box, also to four corners that are no rectangle, when the image is resized: it differs from ours by
-      rounding, or in direction where two boxes are equally small.
+      below 0); for `obb` the four corners, with masks of what they enclose and boxes around the labels. Generators
+      take such a mask for a box, not for an outline: see `RotatedBoxAdapter`. Four corners stand as in the file; of
+      fewer or more, they are those of the smallest rotated box in pixels. Ultralytics fits that box, also to four
+      corners that are no rectangle, when the image is resized: it differs from ours by rounding, or in direction where
+      two boxes are equally small.
 
     Labels are found as Ultralytics finds them: in the path of the image the last `images` becomes `labels`. An image
     without a label file has no objects; rows that occur twice count once; images come in the order of their paths.

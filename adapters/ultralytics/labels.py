@@ -173,14 +173,35 @@ def _cut_at_border(segment: np.ndarray, size_hw: tuple[int, int]) -> np.ndarray:
     """
     if segment.min() >= 0 and segment.max() <= 1:
         return segment
-    height, width = size_hw
-    scale = np.array([width, height], np.float32)
-    border = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-    _, inside = cv2.intersectConvexConvex(cv2.convexHull((segment * scale).astype(np.float32)), border)
-    if inside is None or len(inside) < 3:
-        return segment
-    shares: np.ndarray = np.clip(inside.reshape(-1, 2) / scale, 0, 1).astype(np.float32)
+    scale = np.array(size_hw[::-1], np.float32)
+    inside = cv2.convexHull((segment * scale).astype(np.float32)).reshape(-1, 2).astype(np.float64) / scale
+    for axis in (0, 1):
+        for sign, bound in ((1, 0.0), (-1, -1.0)):
+            inside = _cut_at_line(inside, sign * inside[:, axis] - bound)
+            if len(inside) < 3:
+                return segment
+    shares: np.ndarray = np.clip(inside, 0, 1).astype(np.float32)
     return shares
+
+
+def _cut_at_line(corners: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """A convex polygon's part on one side of a line. OpenCV's own takes a wrong one where a side lies on the border.
+
+    Args:
+        corners: (K, 2) x y.
+        distances: (K,) of each from the line, above 0 on the side that stays.
+
+    Source:
+        Sutherland, Hodgman 1974, "Reentrant polygon clipping".
+    """
+    made = []
+    for at, (corner, here) in enumerate(zip(corners, distances, strict=True)):
+        before, there = corners[at - 1], distances[at - 1]
+        if min(here, there) < 0 < max(here, there):
+            made.append(before + (corner - before) * (there / (there - here)))
+        if here >= 0:
+            made.append(corner)
+    return np.array(made).reshape(-1, 2)
 
 
 def _find_outlines(

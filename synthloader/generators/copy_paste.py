@@ -43,8 +43,8 @@ class CopyPaste:
 
     Where the objects come from: the pool (the dataset itself, or `pool=`), of which a picture is drawn, then as many of
     its objects as are wanted, then the next picture; or `cutouts`. Instances are cut out along their masks. Of a
-    dataset with boxes only, GrabCut finds the masks; boxes in which it finds no good one give no donor. Of semantic
-    masks, connected parts are taken.
+    dataset with boxes only, upright or rotated, GrabCut finds the masks; boxes in which it finds no good one give no
+    donor. Of semantic masks, connected parts are taken.
 
     Where they go: onto the source, whose own objects stay, or onto `backgrounds`, of which a window of the source's
     size is taken. Each object is scaled, mirrored, turned, perhaps bent, and put at a place; the border may cut it.
@@ -58,7 +58,7 @@ class CopyPaste:
       `min_visible` of its own pixels (counted from the real picture, through several pastes), another place is tried,
       `max_tries` in all, and at last the object is not pasted. With `min_visible=0` an instance that is covered
       completely is dropped with its label. Nothing is pasted over the box of an instance whose mask is empty.
-    * Of a source with boxes only, a paste may cover at most 0.5 x (1 - `min_visible`) of each box, so that enough stays
+    * Of a source with boxes only, upright or rotated, a paste may cover at most 0.5 x (1 - `min_visible`) of each box, so that enough stays
       visible whichever pixels of the box are the object's; rows and columns of a box that are wholly covered are cut
       off from it.
     * Where masks overlap in the donor's picture, a smaller object is taken to lie in front, and its pixels are left

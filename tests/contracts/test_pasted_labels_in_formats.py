@@ -21,6 +21,7 @@ from synthloader.errors import ShortfallError
 from synthloader.exports import export_samples
 from synthloader.filters import SinglePolygon
 from synthloader.generators.copy_paste import CopyPaste
+from synthloader.generators.pasting.cut_out import MASK_IS_BOX
 from synthloader.generators.tile import Tile
 from synthloader.polygons import is_one_polygon
 from synthloader.sample import Sample
@@ -160,7 +161,7 @@ class TestYoloPolygons:
 
 class TestYoloRotatedBoxes:
     def test_rotated_boxes_are_those_of_the_visible_pixels(self, tmp_path: Path) -> None:
-        real = write_rotated(tmp_path / "real", count=5)
+        real = write_rotated(tmp_path / "real", count=5, with_objects=True)
         generator = CopyPaste(num_range=(2, 3), scale_range=(0.8, 1.25), rotation_range=(-30, 30))
         generated = GeneratedDataset(real, generator, variants=4)
         partly = pasted = 0
@@ -179,7 +180,7 @@ class TestYoloRotatedBoxes:
                 partly += share < 0.95
                 if share > 0.999:
                     both, either = (mask & visible).sum(), (mask | visible).sum()
-                    assert both > 0.75 * either, "What is whole fills its rotated box."
+                    assert both > 0.6 * either, "What is whole fills its rotated box, or is an ellipse in it."
             new = truth.attributes["generated"]
             pasted += new.sum()
             turned = truth.keypoints[new][..., 2] > 0
@@ -301,22 +302,26 @@ def draw_discs(number: int) -> Sample:
     return Sample(image, Instances(np.array([1 + number % 4, 2]), boxes))
 
 
-def write_rotated(folder: Path, *, count: int) -> YoloDataset:
-    """Pictures with rotated rectangles that do not touch."""
+def write_rotated(folder: Path, *, count: int, with_objects: bool = False) -> YoloDataset:
+    """Pictures with rotated rectangles that do not touch; pixels tell their place, unless ellipses are drawn in."""
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
     height, width = 80, 120
     for number in range(count):
         rng = np.random.default_rng(number)
         lines = []
+        image = np.ascontiguousarray(paint(number, (height, width))[..., ::-1])
+        if with_objects:
+            image[:] = np.clip(rng.normal(130, 4, image.shape), 0, 255).astype(np.uint8)
         for at in range(2):
             center = (30 + 60 * at + float(rng.uniform(-4, 4)), float(rng.uniform(34, 46)))
             sides = (float(rng.uniform(26, 34)), float(rng.uniform(12, 16)))
-            corners = cv2.boxPoints((center, sides, float(rng.uniform(-80, 80)))) / [width, height]
+            shape = (center, sides, float(rng.uniform(-80, 80)))
+            corners = cv2.boxPoints(shape) / [width, height]
+            if with_objects:
+                cv2.ellipse(image, shape, (40, 60, 200 - 90 * at), -1)
             lines.append(" ".join([str(at), *(f"{value:.6f}" for value in corners.ravel())]))
-        cv2.imwrite(
-            str(folder / f"images/{number}.png"), np.ascontiguousarray(paint(number, (height, width))[..., ::-1])
-        )
+        cv2.imwrite(str(folder / f"images/{number}.png"), image)
         (folder / f"labels/{number}.txt").write_text("\n".join(lines) + "\n")
     (folder / "data.yaml").write_text("path: .\ntrain: images\nval: images\nnames: {0: long, 1: wide}\n")
     return YoloDataset(folder / "data.yaml", task="obb")
@@ -345,7 +350,8 @@ def check_rotated_box(corners: np.ndarray, visible: np.ndarray) -> None:
 
 
 def with_rows(sample: Sample, number: int) -> Sample:
-    """The same with names for its instances."""
+    """The same with names for its instances, and masks that are taken for outlines."""
     target: Any = sample.target
     rows = 100 * number + np.arange(len(target))
-    return sample.replace(target=target.replace(attributes={**target.attributes, "row": rows}))
+    is_box = np.zeros(len(target), np.bool_)
+    return sample.replace(target=target.replace(attributes={**target.attributes, "row": rows, MASK_IS_BOX: is_box}))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from synthloader.generators.pasting.blending import MARGINS, PADDING, blend_into
-from synthloader.generators.pasting.cut_out import CutOut, find_tight_box, hide_keypoints, read_share
+from synthloader.generators.pasting.cut_out import CutOut, find_filled_boxes, find_tight_box, hide_keypoints, read_share
 from synthloader.polygons import is_one_polygon
 from synthloader.sample import Sample
 from synthloader.targets import Instances
@@ -54,9 +54,9 @@ class Layer:
 class Canvas:
     """A copy of a picture to paste onto.
 
-    Objects of the picture are followed by their masks. Where it has boxes only, every pixel of a box may be the
-    object's: a paste may then cover so much of a box that `min_visible` of the object stays even if all that is covered
-    was the object, which fills `BOX_FILL` of its box at least.
+    Objects of the picture are followed by their masks. Where it has boxes only, or a mask is a rotated box, filled,
+    every pixel of a box may be the object's: a paste may then cover so much of a box that `min_visible` of the object
+    stays even if all that is covered was the object, which fills `BOX_FILL` of its box at least.
 
     Args:
         base: The picture with its labels; not modified.
@@ -97,6 +97,7 @@ class Canvas:
         self._owns_masks = False
         self._has_boxes_only = self.target is not None and self._masks is None and len(self.target) > 0
         self._covered = np.zeros(base.size_hw, np.bool_) if self._has_boxes_only else None
+        self._is_filled_box = () if self.target is None else tuple(find_filled_boxes(self.target).tolist())
         self._corners: list[list[float]] = [] if self.target is None else self.target.boxes.tolist()
 
     @property
@@ -198,7 +199,7 @@ class Canvas:
             if not count:
                 continue
             self._measure(row)
-            if self._apart or self._is_too_little(self.areas[row] - count, self.full_areas[row]):
+            if self._apart or self.areas[row] - count < self._find_least(row):
                 return None
             losses[row] = lost, count
         return None if self._covers_box_without_mask(mask, rows, columns, shown) else losses
@@ -222,9 +223,11 @@ class Canvas:
         return losses
 
     def _find_least(self, row: int) -> float:
-        """Fewest pixels of a box without a mask that must stay uncovered."""
+        """Fewest pixels of a mask, or of a box without one, that must stay uncovered."""
         full = self.full_areas[row]
-        return full - BOX_FILL * (1 - self._min_visible) * full - 1e-6
+        if self._has_boxes_only or self._is_filled_box[row]:
+            return full - BOX_FILL * (1 - self._min_visible) * full - 1e-6
+        return self._min_visible * full - 1e-6
 
     def _measure(self, row: int) -> None:
         if row in self.areas or self.target is None:
@@ -343,6 +346,12 @@ class Canvas:
             height, width = self.edited.shape
             inside = (own[:, 0] >= 0) & (own[:, 0] < width) & (own[:, 1] >= 0) & (own[:, 1] < height)
             own[~inside | (own[:, 2] == 0)] = 0
+            # Where no pixel of the object was pasted, as beside a mask that was found in a box, none of it is seen.
+            shown = np.zeros(len(own), np.bool_)
+            at = np.floor(own[:, :2]).astype(np.intp) - (columns.start, rows.start)
+            near = (at >= 0).all(axis=1) & (at < mask.shape[::-1]).all(axis=1)
+            shown[near] = mask[at[near, 1], at[near, 0]]
+            own[~shown & (own[:, 2] == 2), 2] = 1
         self.layers.append(Layer(donor, rows, columns, mask.copy(), full, visible, own))
 
 

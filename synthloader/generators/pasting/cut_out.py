@@ -13,7 +13,11 @@ import numpy as np
 from synthloader.sample import Sample
 from synthloader.targets import Instances
 
-__all__ = ["CutOut", "Extent", "cut_out", "find_tight_box", "measure_extent"]
+__all__ = ["MASK_IS_BOX", "CutOut", "Extent", "cut_out", "find_filled_boxes", "find_tight_box", "measure_extent"]
+
+MASK_IS_BOX = "native.mask_is_box"
+"""Column (N,) bool of instances whose mask is no outline of the object but a rotated box, filled: which of its pixels
+are the object's is not known. Adapters write it, and it is not exported."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,6 +235,14 @@ def hide_keypoints(keypoints: np.ndarray, cover: np.ndarray, *, left: int = 0, t
     if near.any():
         near[near] = cover[rows[near].astype(np.intp), columns[near].astype(np.intp)]
         keypoints[near, 2] = 1
+
+
+def find_filled_boxes(target: Instances) -> np.ndarray:
+    """(N,) bool, which instances have a mask that is a filled rotated box."""
+    column = target.attributes.get(MASK_IS_BOX)
+    if target.masks is None or column is None or column.dtype != np.bool_ or column.ndim != 1:
+        return np.zeros(len(target), np.bool_)
+    return column
 
 
 def read_share(target: Instances, row: int) -> float:

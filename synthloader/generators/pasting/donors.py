@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from synthloader.class_table import ClassTable
 from synthloader.errors import LabelContractError
-from synthloader.generators.pasting.cut_out import CutOut, Extent, cut_out, measure_extent
+from synthloader.generators.pasting.cut_out import (
+    MASK_IS_BOX,
+    CutOut,
+    Extent,
+    cut_out,
+    find_filled_boxes,
+    measure_extent,
+)
 from synthloader.generators.pasting.grab_cut import BoxCut, cut_from_box, find_window
 from synthloader.generators.pasting.memory import Memory
+from synthloader.generators.pasting.rotated_cut import cut_from_rotated_box
 from synthloader.generators.pasting.segments import cut_segment, find_segments
 from synthloader.protocols import Pool
 from synthloader.sample import Sample
@@ -34,8 +43,9 @@ MAX_BOX_CUTS = 4096
 class Donors:
     """The objects of a pool that can be pasted.
 
-    Instances are cut out along their masks; where a picture has boxes only, along masks that GrabCut finds in the boxes
-    (see `grab_cut`); of a semantic mask the connected parts are taken.
+    Instances are cut out along their masks; where a picture has boxes only, or an instance a rotated box in place of a
+    mask, along masks that GrabCut finds in the boxes (see `grab_cut`, `rotated_cut`); of a semantic mask the connected
+    parts are taken.
 
     What is remembered between calls (who holds which class, which pictures hold no donor, where the objects lie in
     them, masks found in boxes) only saves work: what is drawn is a function of the pool and the rng alone. Names that
@@ -234,13 +244,18 @@ class Donors:
         name, target = self.pool.name(index), sample.target
         if not isinstance(target, Instances):
             return cut_segment(sample, place, name=name)
-        if target.masks is not None:
-            boxes = target.boxes.tobytes()
+        boxes = target.boxes.tobytes()
+        if target.masks is not None and not find_filled_boxes(target)[place]:
             extent = self._extents.find((index, place), boxes, lambda: measure_extent(target, place))
             return cut_out(sample, place, name=name, min_visible=min_visible, extent=extent)
         box, others = target.boxes[place], np.delete(target.boxes, place, axis=0)
-        looked_at = target.boxes.tobytes() + _read_some_rows(sample.image, box)
-        found = self._box_cuts.find((index, place), looked_at, lambda: cut_from_box(sample.image, box, others=others))
+        looked_at = boxes + _read_some_rows(sample.image, box)
+        if target.masks is not None:
+            looked_at += _read_some_rows(target.masks[place], box)
+            cut = partial(cut_from_rotated_box, sample.image, target, place)
+        else:
+            cut = partial(cut_from_box, sample.image, box, others=others)
+        found = self._box_cuts.find((index, place), looked_at, cut)
         return None if found.mask is None else _cut_along(sample, place, found, name)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -250,7 +265,9 @@ class Donors:
 
 
 def _has_masks_of_objects(sample: Sample) -> bool:
-    return isinstance(sample.target, Instances) and sample.target.masks is not None
+    """Whether a picture has masks, and all of them are outlines."""
+    target = sample.target
+    return isinstance(target, Instances) and target.masks is not None and not find_filled_boxes(target).any()
 
 
 class _Names(Sequence[str]):
@@ -290,19 +307,21 @@ def _name_place(place: Any) -> str:
 
 
 def _cut_along(sample: Sample, row: int, found: BoxCut, name: str) -> CutOut | None:
-    """The object of a picture without masks, along the mask that was found in its box."""
+    """The object along the mask that was found in its box, where the picture has none."""
     x1, y1, x2, y2 = found.box
     masks = np.zeros((1, *sample.size_hw), np.bool_)
     masks[0, y1:y2, x1:x2] = found.mask
     if not isinstance(sample.target, Instances):
         return None
-    alone = sample.target.select(np.array([row])).replace(masks=masks)
+    alone = sample.target.replace(masks=None).select(np.array([row])).replace(masks=masks)
+    if MASK_IS_BOX in alone.attributes:
+        alone = alone.replace(attributes={**alone.attributes, MASK_IS_BOX: np.zeros(1, np.bool_)})
     donor = cut_out(sample.replace(target=alone), 0, name=name, min_visible=0)
     return None if donor is None else donor.rename(f"{name}#{row}")
 
 
 def _read_some_rows(image: np.ndarray, box: np.ndarray) -> bytes:
-    """Pixels of a box, at most some 64 rows of it: other pictures have others."""
+    """Pixels or mask of a box, at most some 64 rows of it: other pictures have others."""
     x1, y1, x2, y2 = find_window(image, box)
     return image[y1 : y2 : max(1, (y2 - y1) // 32), x1:x2].tobytes()
 

@@ -13,7 +13,7 @@ import yaml
 
 from synthloader import Only, Replace
 from synthloader.adapters.ultralytics import synth_trainer
-from synthloader.adapters.ultralytics.labels import LabelForm, write_labels
+from synthloader.adapters.ultralytics.labels import LabelForm, _cut_at_border, write_labels
 from synthloader.epoch_index import EpochIndex
 from synthloader.sample import Sample
 from synthloader.targets import Instances
@@ -185,3 +185,20 @@ def test_a_rotated_box_that_leaves_the_image_is_labelled_by_what_lies_inside(tmp
     assert segment.max() <= 1
     found = cv2.minAreaRect(segment * np.array([200, 60], np.float32))
     np.testing.assert_allclose(np.concatenate([found[0], found[1], [found[2]]]), [*center, *sides, angle], atol=0.02)
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_a_rotated_box_with_a_side_on_the_border_is_cut_to_its_own_pixels(turn: int) -> None:
+    """OpenCV's intersection gives the whole image there."""
+    upright = np.array([[0, 20], [0, 60], [-6, 60], [-6, 20]], np.float32)
+    partly = np.array([[-4, 20], [30, 20], [30, 60], [-4, 60]], np.float32)
+    slanted = np.array([[0, 59], [-3.2, 43], [36, 35], [39, 51]], np.float32)
+    for corners, wanted in ((partly, 30 * 40), (slanted, None), (upright, None)):
+        turned = corners
+        for _ in range(turn):
+            turned = np.stack([80 - turned[:, 1], turned[:, 0]], axis=1)  # in a square of 80 x 80
+        cut = _cut_at_border((turned / 80).astype(np.float32), (80, 80)) * 80
+        area = cv2.contourArea(cut.astype(np.float32))
+        assert area <= cv2.contourArea(corners) + 1e-3
+        if wanted is not None:
+            assert area == pytest.approx(wanted, rel=1e-4)
