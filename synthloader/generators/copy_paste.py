@@ -58,9 +58,9 @@ class CopyPaste:
       `min_visible` of its own pixels (counted from the real picture, through several pastes), another place is tried,
       `max_tries` in all, and at last the object is not pasted. With `min_visible=0` an instance that is covered
       completely is dropped with its label. Nothing is pasted over the box of an instance whose mask is empty.
-    * Of a source with boxes only, upright or rotated, a paste may cover at most 0.5 x (1 - `min_visible`) of each box, so that enough stays
-      visible whichever pixels of the box are the object's; rows and columns of a box that are wholly covered are cut
-      off from it.
+    * Of a source with boxes only, upright or rotated, a paste may cover at most 0.5 x (1 - `min_visible`) of each box,
+      so that enough stays visible whichever pixels of the box are the object's; rows and columns of a box that are
+      wholly covered are cut off from it.
     * Where masks overlap in the donor's picture, a smaller object is taken to lie in front, and its pixels are left
       out of the larger one.
     * Keypoints under a paste become hidden (2 to 1); those of the pasted object move with it, and outside the image
