@@ -130,7 +130,7 @@ class TestMixes:
 
     def test_a_real_item_that_stands_in_has_its_own_size(self, tmp_path: Path) -> None:
         """The size is told before it is known whether anything can be made."""
-        train = mix_tiles(open_coco(tmp_path, 3), Add(1.0), Tile(size_hw=30, classes=[999]))
+        train = mix_tiles(open_coco(tmp_path, 3), Add(1.0), Tile(size_hw=30, min_side=999))
         told, served = list_told(train), list_served(train)
         assert told[3:] == [(30, 30)] * 3
         assert served[3:] == [train.source.size_hw(train.draw(at).source) for at in range(3, 6)]  # type: ignore[union-attr]
