@@ -19,7 +19,7 @@ from synthloader.generators.tile import Tile
 from synthloader.mixed import MixedDataset
 from synthloader.plans import Add, Balance, Only, Plan, Replace, Schedule
 from synthloader.protocols import Resizing
-from tests.scenes import Shade, write_coco
+from tests.scenes import RejectBy, Shade, write_coco
 
 
 def open_coco(folder: Path, count: int = 9) -> CocoDataset:
@@ -130,7 +130,8 @@ class TestMixes:
 
     def test_a_real_item_that_stands_in_has_its_own_size(self, tmp_path: Path) -> None:
         """The size is told before it is known whether anything can be made."""
-        train = mix_tiles(open_coco(tmp_path, 3), Add(1.0), Tile(size_hw=30, min_side=999))
+        real = open_coco(tmp_path, 3)
+        train = MixedDataset(real, GeneratedDataset(real, Tile(size_hw=30), filters=[RejectBy(share=1.1)]), ratio=1.0)
         told, served = list_told(train), list_served(train)
         assert told[3:] == [(30, 30)] * 3
         assert served[3:] == [train.source.size_hw(train.draw(at).source) for at in range(3, 6)]  # type: ignore[union-attr]
