@@ -415,6 +415,9 @@ def _find_class(name: int | str, context: PlanContext) -> int:
                 suggest_name(name, table) if table else "Give ids: it has no class names.",
             )
         return table[name]
+    if context.class_to_idx and name not in context.class_to_idx.values():
+        known = ", ".join(f"{number} ({text})" for text, number in context.class_to_idx.items())
+        reject("classes", "be known to the dataset", name, f"Its classes are {known}.")
     return name
 
 

@@ -945,6 +945,9 @@ def test_a_class_name_that_nobody_knows_is_refused() -> None:
     assert read_message(ValueError, Balance(2, classes=("cats",)).bind, named) == (
         "classes must be known to the dataset, got classes='cats'. Did you mean 'cat'? Allowed: cat, dog."
     )
+    assert read_message(ValueError, Balance(2, classes=(9,)).bind, named) == (
+        "classes must be known to the dataset, got classes=9. Its classes are 0 (cat), 1 (dog)."
+    )
     bare = make_context(2, make_shape(num_sources=2, rows=rows), rows=rows)
     assert read_message(ValueError, Balance(2, classes=("cat",)).bind, bare) == (
         "classes must be known to the dataset, got classes='cat'. Give ids: it has no class names."

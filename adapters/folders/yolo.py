@@ -337,12 +337,14 @@ def open_yolo(
         data: A `data.yaml`; for `classify` the folder that holds one folder for each split.
         split: Which part of it.
         task: `detect`, `segment`, `pose`, `obb` or `classify`.
-        images: As of `YoloDataset`, like those that follow.
-        labels: Likewise.
-        names: Likewise; for `classify` the folders of classes in the order of their ids.
-        first_class: Likewise.
-        kpt_shape: Likewise.
-        bad_boxes: Likewise.
+        images: Instead of `data`: a folder of images, or a list of folders.
+        labels: The folder of labels that goes with `images`, or a list; None: the last `images` of a path becomes
+            `labels`.
+        names: Class names, a list or a dict of ids and names; None: those of `data`, else the ids. For `classify` the
+            folders of classes in the order of their ids.
+        first_class: What class 0 of the files is called in the items: 0, or 1 for torchvision's detectors.
+        kpt_shape: Points of an object and numbers of a point, for `pose`; None: that of `data`.
+        bad_boxes: `"error"` refuses boxes without area, `"drop"` leaves them out.
 
     Raises:
         FileNotFoundError: A file or folder does not exist.

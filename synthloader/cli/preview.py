@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +12,14 @@ import typer
 if TYPE_CHECKING:
     import numpy as np
 
+    from synthloader.mixed import MixedDataset
     from synthloader.recipe import Recipe
+    from synthloader.reports.preview import Position
 
 __all__ = ["preview", "write_image"]
+
+MOST_SEARCHED = 4096
+"""Positions of an epoch in which something to show is looked for, where the first choice has nothing."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -72,26 +77,42 @@ def find_positions(recipe: Recipe, count: int, epoch: int) -> Sequence[tuple[Any
 
     Without a plan, or where it generates nothing: sources evenly spread, with another variant each epoch.
     """
-    from synthloader.epoch_index import EpochIndex
-    from synthloader.reports.preview import Position, spread_positions
+    from synthloader.errors import RecipeError
+    from synthloader.reports.preview import spread_positions
 
     generated = recipe.generated()
     if recipe.plan is not None:
         mixed = recipe.mixed()
         found: list[Position] = []
         for later in range(epoch, epoch + count):
-            size = mixed.count_generated(later)
-            places = [mixed.find_generated(later, at) for at, _, _ in spread_positions(size, count - len(found))]
-            draws = [(place, mixed.draw(EpochIndex(place, epoch=later))) for place in places]
-            found += [
-                Position(draw.source, draw.variant, draw.target_class, draw.donors, later, place)
-                for place, draw in draws
-                if draw and draw.variant is not None
-            ]
+            chosen = [at for at, _, _ in spread_positions(mixed.count_generated(later), count - len(found))]
+            found += _list_servable(mixed, later, chosen)
         if found:
+            return found
+        if size := mixed.count_generated(epoch):
+            found = _list_servable(mixed, epoch, range(min(size, MOST_SEARCHED)))[:count]
+            if not found:
+                raise RecipeError(
+                    f"{recipe.path}: none of the {size} samples that the plan asks for can be generated. The warning "
+                    f"says what is lacking."
+                )
             return found
     variant = epoch if generated.variants is None else epoch % generated.variants
     return spread_positions(len(generated.source), count, variant=variant)
+
+
+def _list_servable(mixed: MixedDataset, epoch: int, numbers: Iterable[int]) -> list[Position]:
+    """What the plan serves at generated items of these numbers, where it has something for them."""
+    from synthloader.epoch_index import EpochIndex
+    from synthloader.reports.preview import Position
+
+    found = []
+    for number in numbers:
+        place = mixed.find_generated(epoch, number)
+        draw = mixed.draw(EpochIndex(place, epoch=epoch))
+        if draw is not None and draw.variant is not None:
+            found.append(Position(draw.source, draw.variant, draw.target_class, draw.donors, epoch, place))
+    return found
 
 
 def _say_how_many(num_made: int, asked: int) -> str:

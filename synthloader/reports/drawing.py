@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from synthloader.generators.pasting.cut_out import MASK_IS_BOX
 from synthloader.sample import Sample
 from synthloader.targets import ClassLabel, Instances, SemanticMask
 
@@ -143,18 +144,35 @@ def _draw_instances(canvas: np.ndarray, sample: Sample, target: Instances, names
     thin = max(2, round(min(height, width) / 200))
     added = _find_generated(sample, target)
     order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind="stable")
+    is_rotated = MASK_IS_BOX in target.attributes and target.masks is not None and target.keypoints is not None
     if target.masks is not None:
         _draw_masks(canvas, target.masks[order], [colors[row] for row in order], thin)
     for row in order:
         left, top, right, bottom = (int(edge) for edge in boxes[row])
-        corners = (left, top), (min(right, width) - 1, min(bottom, height) - 1)
+        right, bottom = min(right, width) - 1, min(bottom, height) - 1
+        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        if is_rotated:
+            corners = np.rint(_find_rotated_box(target, row) * scale[:2]).astype(int)
         if added[row]:
-            cv2.rectangle(canvas, *corners, (255, 255, 255), 2 * thin + 1, cv2.LINE_AA)
-        cv2.rectangle(canvas, *corners, colors[row], thin, cv2.LINE_AA)
-    if target.keypoints is not None:
+            cv2.polylines(canvas, [corners], True, (255, 255, 255), 2 * thin + 1, cv2.LINE_AA)
+        cv2.polylines(canvas, [corners], True, colors[row], thin, cv2.LINE_AA)
+    if target.keypoints is not None and not is_rotated:
         _draw_keypoints(canvas, target.keypoints, colors, scale[:2], thin)
     labels = [_name(int(class_id), names) for class_id in target.class_ids]
     return _draw_labels(canvas, boxes[order], [labels[row] for row in order], [colors[row] for row in order])
+
+
+def _find_rotated_box(target: Instances, row: int) -> np.ndarray:
+    """(4, 2) corners in pixels: those of the label; where one is hidden, of the smallest rotated box around the mask."""
+    points: Any = target.keypoints
+    masks: Any = target.masks
+    rows, columns = np.nonzero(masks[row])
+    if (points[row, :, 2] == 2).all() or not len(rows):
+        corners: np.ndarray = points[row, :, :2]
+        return corners
+    low = np.stack([columns, rows], axis=1)
+    squares = np.concatenate([np.add(low, step) for step in ((0, 0), (1, 0), (0, 1), (1, 1))])
+    return cv2.boxPoints(cv2.minAreaRect(cv2.convexHull(squares.astype(np.float32))))
 
 
 def _draw_masks(canvas: np.ndarray, masks: np.ndarray, colors: list[Color], thin: int) -> None:

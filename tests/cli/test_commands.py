@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -127,6 +128,25 @@ def test_preview_says_how_many_were_accepted(folder: Path) -> None:
         ]
         others = f"{accepted} of 3 samples were accepted; the captions say why the others were not"
         assert out == f"sheet.png: {said or others}\n"
+
+
+def test_a_preview_of_a_plan_that_can_make_nothing_is_refused(folder: Path) -> None:
+    plan = "plan: {balance: {to: 40, classes: [cell]}}"
+    cutouts = folder / "cutouts" / "disc"
+    cutouts.mkdir(parents=True)
+    pixels = np.full((9, 9, 4), 200, np.uint8)
+    pixels[0] = 0
+    cv2.imwrite(str(cutouts / "0.png"), pixels)
+    recipe = RECIPE.replace("num_range: [1, 2]", "cutouts: cutouts").replace("plan: {add: 0.5}", plan)
+    (folder / "recipe.yaml").write_text(recipe)
+    with pytest.warns(UserWarning, match="has no donors of this class that can be used"):
+        status, out, err = run("preview", "recipe.yaml", "--out", "sheet.png")
+    assert (status, out) == (1, "")
+    last = err.splitlines()[-1]
+    assert re.search(
+        r"recipe\.yaml: none of the \d+ samples that the plan asks for can be generated\. The warning", last
+    )
+    assert not (folder / "sheet.png").exists()
 
 
 SEARCHING = RECIPE.replace(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
+from synthloader.generators.pasting.cut_out import MASK_IS_BOX
 from synthloader.reports import draw_sample
 from synthloader.reports.drawing import PALETTE, draw_text, find_color, measure_text
 from synthloader.sample import Origin, Sample
@@ -81,6 +83,27 @@ def test_generated_instances_have_a_white_rim() -> None:
     real, made = make_sample(plain), make_sample(plain, origin=Origin())
     white = (255, 255, 255)
     assert (draw_sample(made) == white).all(axis=2).sum() > (draw_sample(real) == white).all(axis=2).sum() + 50
+
+
+def test_rotated_boxes_are_drawn_as_they_stand_in_the_label() -> None:
+    points = np.array([[20, 60, 2], [60, 20, 2], [100, 60, 2], [60, 100, 2]], np.float32)
+    mask = np.zeros(SIZE_HW, np.uint8)
+    cv2.fillPoly(mask, [points[:, :2].astype(np.int32)], 1)
+    hidden = np.array([[0, 0, 0], [60, 20, 1], [100, 60, 1], [60, 100, 1]], np.float32)
+    for corners in (points, hidden):
+        target = Instances(
+            np.array([1]),
+            np.array([[20, 20, 101, 101]], np.float32),
+            masks=mask.astype(bool)[None],
+            keypoints=corners[None],
+            attributes={MASK_IS_BOX: np.array([True])},
+        )
+        drawn = draw_sample(make_sample(target))
+        color = np.array(find_color(1, {}))
+        for x, y in ((40, 40), (80, 40), (80, 80), (40, 80)):  # the middles of its sides
+            assert (np.abs(drawn[y - 2 : y + 3, x - 2 : x + 3].astype(int) - color).max(axis=2) < 30).any()
+        for x, y in ((60, 20), (100, 60)):  # an upright box would have its sides here, 10 pixels on
+            assert (drawn[y - 3 : y + 3, x + 9 : x + 12] == 128).all()
 
 
 def test_a_name_that_occurs_once_is_written_before_the_many_others() -> None:
