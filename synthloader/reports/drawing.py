@@ -163,7 +163,7 @@ def _draw_instances(canvas: np.ndarray, sample: Sample, target: Instances, names
 
 
 def _find_rotated_box(target: Instances, row: int) -> np.ndarray:
-    """(4, 2) corners in pixels: those of the label; where one is hidden, of the smallest rotated box around the mask."""
+    """(4, 2) corners in pixels: those of the label; where one is hidden, of the smallest box around the mask."""
     points: Any = target.keypoints
     masks: Any = target.masks
     rows, columns = np.nonzero(masks[row])
