@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
+from synthloader.pool_view import PoolView
 from synthloader.protocols import Pool
-from synthloader.sample import Sample
 
 __all__ = ["ForeignPool"]
 
 
-class ForeignPool:
-    """Hands everything through to the pool.
+class ForeignPool(PoolView):
+    """A pool with everything that it knows, and the sources.
 
     Args:
         pool: Where donors and reference images come from.
@@ -21,32 +17,5 @@ class ForeignPool:
     """
 
     def __init__(self, pool: Pool, sources: Pool) -> None:
-        self._pool = pool
+        super().__init__(pool)
         self.sources = sources
-
-    @property
-    def identity(self) -> str:
-        """That of the pool."""
-        return self._pool.identity
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self._pool)
-
-    def __getitem__(self, index: int, /) -> Sample:
-        """Decode one sample."""
-        return self._pool[index]
-
-    def name(self, index: int, /) -> str:
-        """The stable name of a sample."""
-        return self._pool.name(index)
-
-    def class_ids(self, index: int, /) -> np.ndarray:
-        """Class ids of its objects."""
-        return self._pool.class_ids(index)
-
-    def __getattr__(self, name: str) -> Any:
-        """What some pools know besides: their classes, their files."""
-        if name.startswith("_"):  # Also while a copy is being made, which has no pool yet.
-            raise AttributeError(name)
-        return getattr(self._pool, name)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
+from synthloader.pool_view import PoolView
 from synthloader.protocols import Pool
 from synthloader.sample import Sample
 
@@ -18,7 +17,7 @@ MOST_REMEMBERED = 16
 """Samples that are held. Each probe has one rng for all configurations, so all of them draw the same few donors."""
 
 
-class RememberingPool:
+class RememberingPool(PoolView):
     """A pool with everything that it knows, which holds the samples last read while `remember` says so.
 
     Nothing is held at other times, nor in other processes.
@@ -28,7 +27,7 @@ class RememberingPool:
     """
 
     def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+        super().__init__(pool)
         self._samples: OrderedDict[int, Sample] | None = None
 
     @contextmanager
@@ -40,15 +39,6 @@ class RememberingPool:
         finally:
             self._samples = None
 
-    @property
-    def identity(self) -> str:
-        """That of the pool."""
-        return self._pool.identity
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self._pool)
-
     def __getitem__(self, index: int, /) -> Sample:
         """Decode one sample, or give the one that is held."""
         held = self._samples
@@ -59,20 +49,6 @@ class RememberingPool:
         if len(held) > MOST_REMEMBERED:
             held.popitem(last=False)
         return sample
-
-    def name(self, index: int, /) -> str:
-        """The stable name of a sample."""
-        return self._pool.name(index)
-
-    def class_ids(self, index: int, /) -> np.ndarray:
-        """Class ids of its objects."""
-        return self._pool.class_ids(index)
-
-    def __getattr__(self, name: str) -> Any:
-        """What some pools know besides: their classes, their files."""
-        if name.startswith("_"):  # Also while a copy is being made, which has no pool yet.
-            raise AttributeError(name)
-        return getattr(self._pool, name)
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel without samples."""

@@ -29,6 +29,7 @@ from synthloader.sources import Source
 from synthloader.targets import Instances, SemanticMask
 from tests.contracts.generator_contract import Case, check_sound, generate
 from tests.contracts.pasting_contract import check_pasted
+from tests.generators.pasting.rotated_scenes import check_rotated_box
 from tests.generators.pictures import ListPool, make_picture, make_regions, paint, tight_box
 
 NAMES = {class_id: f"class {class_id}" for class_id in range(1, 5)}
@@ -333,20 +334,6 @@ def read_again(folder: Path, image: np.ndarray, record: YoloRecord) -> Any:
     cv2.imwrite(str(folder / "0.png"), np.ascontiguousarray(image[..., ::-1]))
     there = replace(record, image_file=folder / "0.png")
     return YoloDataset.from_records([there], root=folder, names={0: "long", 1: "wide"}, task="obb")[0][1]
-
-
-def check_rotated_box(corners: np.ndarray, visible: np.ndarray) -> None:
-    """It holds all pixels of an object, and each of its sides is near one of them."""
-    rows, columns = np.nonzero(visible)
-    pixels = np.stack([columns + 0.5, rows + 0.5], axis=1)
-    center = corners.mean(axis=0)
-    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
-        normal = np.array([-along[1], along[0]])
-        normal = normal if (center - start) @ normal >= 0 else -normal
-        distances = (pixels - start) @ normal
-        assert distances.min() > -1.2, "A pixel of the object lies outside of its rotated box."
-        assert distances.min() < 2, "The rotated box is larger than what is visible of the object."
 
 
 def with_rows(sample: Sample, number: int) -> Sample:

@@ -32,7 +32,7 @@ LINES: tuple[tuple[tuple[str, ...], ...], ...] = (
             "polygons",
         ),
     ),
-    (("protocols", "attributes", "plans", "layout", "cells", "budget", "rationing", "registry", "tally"),),
+    (("protocols", "pool_view", "attributes", "plans", "layout", "cells", "budget", "rationing", "registry", "tally"),),
     (("generators", "conditions"), ("filters", "features"), ("cache",), ("measures",)),
     (
         (

@@ -14,7 +14,7 @@ from synthloader.adapters.folders.yolo_labels import find_quadrilaterals, make_r
 from synthloader.generators.pasting.cut_out import MASK_IS_BOX
 from synthloader.sources import Source
 from synthloader.targets import Instances
-from tests.generators.pasting.rotated_scenes import draw_scene, read_fruit
+from tests.generators.pasting.rotated_scenes import check_rotated_box, draw_scene, make_scene
 
 SIZE_HW = (100, 140)
 SHAPE = ((70.0, 50.0), (60.0, 24.0), 30.0)
@@ -112,9 +112,7 @@ def test_four_corners_that_are_no_rectangle_get_the_smallest_box_around_the_rest
 def test_items_and_label_files_say_the_same_of_real_and_of_pasted_objects(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    is_fruit = kind == "fruit"
-    shared = request.getfixturevalue("shared_data") if is_fruit else tmp_path
-    scene = read_fruit(shared, tmp_path / "data", count=4) if is_fruit else draw_scene(tmp_path / "data")
+    scene = make_scene(kind, tmp_path / "data", request, count=4)
     generated = GeneratedDataset(scene.dataset, CopyPaste(num_range=(2, 5)), variants=3)
     untouched = partly = pasted = 0
     for at in range(len(generated)):
@@ -136,25 +134,12 @@ def test_items_and_label_files_say_the_same_of_real_and_of_pasted_objects(
                 assert both >= 0.97 * cv2.contourArea(now), "What is left of a box lies in it."
                 partly += 1
             else:
-                check_tight(points, truth.masks[row])
+                check_rotated_box(points, truth.masks[row])
                 pasted += 1
             assert np.abs(segment * [width, height] - points).max() < 0.01, "As Ultralytics gets it."
     assert untouched > 10
     assert partly > 5
     assert pasted > 10
-
-
-def check_tight(corners: np.ndarray, mask: np.ndarray) -> None:
-    """All pixels of an object lie in its box, and some at each of its sides."""
-    rows, columns = np.nonzero(mask)
-    pixels = np.stack([columns + 0.5, rows + 0.5], axis=1)
-    middle = corners.mean(axis=0)
-    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
-        normal = np.array([-along[1], along[0]])
-        normal = normal if (middle - start) @ normal >= 0 else -normal
-        distances = (pixels - start) @ normal
-        assert -1.2 < distances.min() < 2
 
 
 def test_samples_say_that_their_masks_are_boxes(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from synthloader.adapters.folders.yolo import YoloDataset
 from synthloader.generators.pasting.cut_out import MASK_IS_BOX
@@ -51,6 +52,13 @@ def draw_scene(folder: Path, *, count: int = 4, min_gap: int = 0) -> Scene:
         masks.append(drawn.astype(bool))
         corners.append(boxes)
     return Scene(write_rotated(folder, images, corners, [[0, 1, 2]] * count), masks)
+
+
+def make_scene(kind: str, folder: Path, request: pytest.FixtureRequest, *, count: int) -> Scene:
+    """`"drawn"` or `"fruit"`; a test that asks for fruit is skipped where the photographs are absent."""
+    if kind == "drawn":
+        return draw_scene(folder, count=count)
+    return read_fruit(request.getfixturevalue("shared_data"), folder, count=count)
 
 
 def read_fruit(shared: Path, folder: Path, *, count: int = 8, factor: float = 0.4) -> Scene:
@@ -114,3 +122,17 @@ def find_hidden(scene: Scene, picture: int, target: Instances, edited: np.ndarra
 def measure_overlap(one: np.ndarray, other: np.ndarray) -> float:
     """Intersection over union of two masks."""
     return float((one & other).sum() / max((one | other).sum(), 1))
+
+
+def check_rotated_box(corners: np.ndarray, visible: np.ndarray) -> None:
+    """It holds all pixels of an object, and each of its sides is near one of them."""
+    rows, columns = np.nonzero(visible)
+    pixels = np.stack([columns + 0.5, rows + 0.5], axis=1)
+    center = corners.mean(axis=0)
+    for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
+        normal = np.array([-along[1], along[0]])
+        normal = normal if (center - start) @ normal >= 0 else -normal
+        distances = (pixels - start) @ normal
+        assert distances.min() > -1.2, "A pixel of the object lies outside of its rotated box."
+        assert distances.min() < 2, "The rotated box is larger than what is visible of the object."

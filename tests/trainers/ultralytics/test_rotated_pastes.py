@@ -12,7 +12,7 @@ from synthloader import CopyPaste
 from synthloader.adapters.ultralytics import synth_trainer
 from synthloader.epoch_index import EpochIndex
 from synthloader.generators.pasting.cut_out import MASK_IS_BOX
-from tests.generators.pasting.rotated_scenes import draw_scene, find_hidden, read_fruit
+from tests.generators.pasting.rotated_scenes import find_hidden, make_scene
 from tests.trainers.ultralytics.runs import PLAIN, build_dataset, get_trainer
 
 
@@ -20,9 +20,7 @@ from tests.trainers.ultralytics.runs import PLAIN, build_dataset, get_trainer
 def test_boxes_of_the_loss_are_exact_where_nothing_is_covered(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    is_fruit = kind == "fruit"
-    shared = request.getfixturevalue("shared_data") if is_fruit else tmp_path
-    scene = read_fruit(shared, tmp_path / "data", count=2) if is_fruit else draw_scene(tmp_path / "data", count=2)
+    scene = make_scene(kind, tmp_path / "data", request, count=2)
     generator = CopyPaste(num_range=(3, 5), rotation_range=(-90, 90))
     trainer = synth_trainer(get_trainer("obb"), generator=generator, ratio=6.0)
     options: dict[str, Any] = {**PLAIN, "imgsz": 320, "fliplr": 0.0}
