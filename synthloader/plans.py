@@ -234,10 +234,10 @@ class Balance:
         room = share_out(np.array(list(shares.values()), np.int64), int(uses.sum())).tolist()
         served = {class_id: part for class_id, part in zip(shares, room, strict=True) if part}
         lacking = {class_id: share - served.get(class_id, 0) for class_id, share in shares.items()}
-        for part, left in ((served, uses), (lacking, np.zeros_like(uses))):
-            needed = {class_id: number for class_id, number in part.items() if number}
-            total = sum(needed.values())
-            cells += make_cells(shape, total, set_index=set_index, seed=seed, classes=needed, laps_left=left)
+        lacking = {class_id: part for class_id, part in lacking.items() if part}
+        for classes, left in ((served, uses), (lacking, np.zeros_like(uses))):
+            total = sum(classes.values())
+            cells += make_cells(shape, total, set_index=set_index, seed=seed, classes=classes, laps_left=left)
         return cells
 
     def _make_holders_cells(self, shape: SetShape, shares: dict[int, int], *, set_index: int, seed: int) -> list[Cell]:

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from synthloader.checks import check_range
-from synthloader.conditions.depth import GroundPlane, check_positive_range
+from synthloader.conditions.depth import check_positive_range
 from synthloader.errors import NothingToGenerate
 from synthloader.generators.appearance.edit import check_strength_range, edit_image, find_white, sample_pixels
-from synthloader.generators.appearance.precipitation import blend_light, draw_strokes, fit_drawing
+from synthloader.generators.appearance.precipitation import add_veil, blend_light, draw_strokes, fit_drawing
 from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
@@ -164,9 +164,8 @@ class Rain:
             draw_strokes(streaks, each.centres, each.lengths, angle=angle, opacity=each.opacity, width=each.width)
         cloudiness = min(1.0, rate / RATE_AT_FULL_STRENGTH) ** 0.25
         dimming *= cloudiness
-        veil = _find_veil(size_hw[0], rate, horizon)[:, None]
-        np.minimum(streaks, 255 - veil, out=streaks)
-        streaks += veil
+        extinction = 1.076 * rate**0.67 / 4343  # dB/km to 1/m
+        add_veil(streaks, extinction_per_m=extinction, horizon=horizon, max_distance_m=120.0)
         light = _find_drop_light(source.image, dimming)
         return edit_image(source, blend_light(source.image, streaks, light=light, dimming=dimming))
 
@@ -262,15 +261,6 @@ def _draw_drops(
             )
         start += total
     return found[0], [streaks for layer in found[1:] for streaks in layer]
-
-
-def _find_veil(height: int, rate: float, horizon: float) -> np.ndarray:
-    """(H,) uint8: opacity of the drops that are too far to be seen one by one."""
-    extinction = 1.076 * rate**0.67 / 4343  # dB/km to 1/m
-    distances = GroundPlane(horizon, camera_height_m=6.0, max_distance_m=120.0).measure(height)
-    opacity = 255 * (1 - np.exp(-extinction * distances))
-    veil: np.ndarray = np.rint(opacity).astype(np.uint8)
-    return veil
 
 
 def _find_drop_light(image: np.ndarray, dimming: float) -> int:

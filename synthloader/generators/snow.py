@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 from synthloader.checks import check_range
-from synthloader.conditions.depth import GroundPlane, check_positive, check_positive_range
+from synthloader.conditions.depth import check_positive, check_positive_range
 from synthloader.errors import NothingToGenerate
 from synthloader.generators.appearance.edit import check_strength_range, edit_image, find_white, sample_pixels
-from synthloader.generators.appearance.precipitation import blend_light, draw_dots, draw_strokes, fit_drawing
+from synthloader.generators.appearance.precipitation import add_veil, blend_light, draw_dots, draw_strokes, fit_drawing
 from synthloader.generators.composing.replacing import replace_options
 from synthloader.generators.labelling.contract import check_kept
 from synthloader.keys import make_fingerprint
@@ -154,8 +154,8 @@ class Snow:
         for each in _LAYERS:  # Each is larger than the one before.
             flakes = self._draw_flakes(each, (height, width), strength, motion, angle, defocus, rng)
             layer = cv2.add(flakes, cv2.resize(layer, flakes.shape[::-1], interpolation=cv2.INTER_LINEAR), dst=flakes)
-        veil = np.repeat(_find_veil(height, strength, horizon)[:, None], width, axis=1)
-        layer = cv2.add(layer, veil, dst=layer)
+        extinction = VISIBILITY_CONTRAST * strength**2 / VISIBILITY_AT_FULL_STRENGTH_M
+        add_veil(layer, extinction_per_m=extinction, horizon=horizon, max_distance_m=60.0)
         dimming *= min(1.0, math.sqrt(strength))
         light = _find_flake_light(source.image)
         return edit_image(source, blend_light(source.image, layer, light=light, dimming=dimming))
@@ -231,15 +231,6 @@ class Snow:
     def __repr__(self) -> str:
         """All options."""
         return f"Snow({', '.join(f'{name}={value!r}' for name, value in self._options().items())})"
-
-
-def _find_veil(height: int, strength: float, horizon: float) -> np.ndarray:
-    """(H,) uint8: opacity of the flakes that are too far to be seen one by one."""
-    extinction = VISIBILITY_CONTRAST * strength**2 / VISIBILITY_AT_FULL_STRENGTH_M
-    distances = GroundPlane(horizon, camera_height_m=6.0, max_distance_m=60.0).measure(height)
-    opacity = 255 * (1 - np.exp(-extinction * distances))
-    veil: np.ndarray = np.rint(opacity).astype(np.uint8)
-    return veil
 
 
 def _find_flake_light(image: np.ndarray) -> int:

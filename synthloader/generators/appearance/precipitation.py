@@ -5,10 +5,14 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from synthloader.conditions.depth import GroundPlane
 from synthloader.generators.appearance.edit import split_rows
 from synthloader.generators.appearance.grey import is_grey
 
-__all__ = ["blend_light", "draw_dots", "draw_strokes", "fit_drawing"]
+__all__ = ["add_veil", "blend_light", "draw_dots", "draw_strokes", "fit_drawing"]
+
+CAMERA_HEIGHT_M = 6.0
+"""Of the plane that says how far one sees through rain or snow."""
 
 _BLOCK_VALUES = 1 << 17
 """Values of a block: bytes, of which more find room in a core's own cache."""
@@ -63,6 +67,22 @@ def draw_dots(layer: np.ndarray, /, centres: np.ndarray, *, opacity: float, widt
     for down in range(width):
         for right in range(width):
             layer[np.minimum(rows + down, height - 1), np.minimum(columns + right, across - 1)] = value
+
+
+def add_veil(layer: np.ndarray, /, *, extinction_per_m: float, horizon: float, max_distance_m: float) -> None:
+    """Add what is too far to be seen one by one to a layer, in place: a veil that grows denser towards the horizon.
+
+    Args:
+        layer: (h, w) uint8, opacity in 1/255.
+        extinction_per_m: Of the air, in 1 / metres.
+        horizon: Its row as a share of the height.
+        max_distance_m: Metres of the horizon and all above it.
+    """
+    plane = GroundPlane(horizon, camera_height_m=CAMERA_HEIGHT_M, max_distance_m=max_distance_m)
+    opacity = 255 * (1 - np.exp(-extinction_per_m * plane.measure(len(layer))))
+    veil = np.rint(opacity).astype(np.uint8)[:, None]
+    np.minimum(layer, 255 - veil, out=layer)
+    layer += veil
 
 
 def blend_light(image: np.ndarray, layer: np.ndarray, /, *, light: int, dimming: float) -> np.ndarray:
